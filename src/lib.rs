@@ -1,0 +1,2 @@
+//! Tasker.
+pub use tasker_core::*;

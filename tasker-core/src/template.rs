@@ -1,0 +1,250 @@
+//! Task templates: what a task is made of, checked once, when it is made.
+//!
+//! A [`TaskTemplate`] that you hold is valid. It comes from [`TaskTemplate::builder`] or
+//! from YAML ([`TaskTemplate::from_yaml`]); both lead through the one validator.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::time::Duration;
+
+use semver::Version;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::dag::Dag;
+use crate::{Json, RetryPolicy};
+
+/// The time an attempt may take when its step does not say: five minutes.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Which kind of task: namespace, name and version, written `namespace/name@version`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TaskType {
+    /// Whose it is; `default` when the template names none.
+    pub namespace: String,
+    /// What it does.
+    pub name: String,
+    /// Which version of it.
+    pub version: Version,
+}
+
+impl fmt::Display for TaskType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}@{}", self.namespace, self.name, self.version)
+    }
+}
+
+/// A digest of everything that a template says: two templates with the same one are the same.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// The SHA-256 digest of some bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// The digest itself.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// A digest that a store read back; `None` unless there are 32 bytes.
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The position of a step in its template, from 0.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StepIndex(pub u32);
+
+impl StepIndex {
+    /// The position, to index a slice with.
+    pub const fn get(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Debug for StepIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What happens to the task when a step fails for good.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// Nothing that depends on it runs and the task ends in `error`.
+    #[default]
+    Fail,
+    /// The task goes on without its result and ends `complete`, `degraded`.
+    Continue,
+    /// Another handler, named here, is tried in its place under the same retry policy; if it
+    /// succeeds the task goes on, `degraded`.
+    Fallback(String),
+}
+
+/// One step of a template.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepTemplate {
+    /// Its name, unique in the template.
+    pub name: String,
+    /// What it does, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// The name under which its handler is registered.
+    pub handler: String,
+    /// The steps that must have succeeded before it may start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<String>,
+    /// How often it is attempted.
+    pub retry: RetryPolicy,
+    /// How long one attempt may take; a heartbeat starts the time anew.
+    pub timeout: Duration,
+    /// What happens when it fails for good.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+    /// The outside system that it calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dependent_system: Option<String>,
+    /// Given to the handler as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<Json>,
+}
+
+impl StepTemplate {
+    /// A step with the default policies, whose handler has the step's name.
+    pub fn new(name: impl Into<String>) -> Self {
+        let name = name.into();
+        Self {
+            handler: name.clone(),
+            name,
+            description: None,
+            depends_on: Vec::new(),
+            retry: RetryPolicy::default(),
+            timeout: DEFAULT_TIMEOUT,
+            on_failure: OnFailure::default(),
+            dependent_system: None,
+            config: None,
+        }
+    }
+}
+
+/// What a template says, before it is checked; the form in which stores keep it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Definition {
+    #[serde(flatten)]
+    pub(crate) task_type: TaskType,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) description: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) schema: Option<Json>,
+    pub(crate) steps: Vec<StepTemplate>,
+}
+
+/// A checked template: names are unique, parents exist, there is no cycle.
+pub struct TaskTemplate {
+    definition: Definition,
+    body: Json,
+    fingerprint: Fingerprint,
+    dag: Dag,
+    by_name: HashMap<String, StepIndex>,
+}
+
+impl TaskTemplate {
+    /// Checks a definition: the one validator, for the builder, for YAML and for stored bodies.
+    pub(crate) fn check(definition: Definition) -> Result<Self, TemplateError> {
+        let dag = Dag::new(&definition.steps)?;
+        let by_name = (0u32..)
+            .zip(&definition.steps)
+            .map(|(index, step)| (step.name.clone(), StepIndex(index)))
+            .collect();
+        let body = Json::of(&definition).map_err(|error| TemplateError(error.to_string()))?;
+        let fingerprint = Fingerprint::of(body.as_str().as_bytes());
+        Ok(Self { definition, body, fingerprint, dag, by_name })
+    }
+
+    /// A template that a store read back.
+    ///
+    /// # Errors
+    /// The body was written by a version of Tasker with other rules.
+    pub fn from_stored(body: &str) -> Result<Self, TemplateError> {
+        let definition =
+            serde_json::from_str(body).map_err(|error| TemplateError(error.to_string()))?;
+        Self::check(definition)
+    }
+
+    /// The form in which a store keeps the template.
+    pub fn body(&self) -> &Json {
+        &self.body
+    }
+
+    /// Which kind of task it makes.
+    pub fn task_type(&self) -> &TaskType {
+        &self.definition.task_type
+    }
+
+    /// What it is for, in words.
+    pub fn description(&self) -> Option<&str> {
+        self.definition.description.as_deref()
+    }
+
+    /// The JSON Schema that a task's context must satisfy.
+    pub fn schema(&self) -> Option<&Json> {
+        self.definition.schema.as_ref()
+    }
+
+    /// The digest of all that the template says.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// The steps, in the order in which they were written.
+    pub fn steps(&self) -> &[StepTemplate] {
+        &self.definition.steps
+    }
+
+    /// One step.
+    ///
+    /// # Panics
+    /// If the index is of another template.
+    pub fn step(&self, index: StepIndex) -> &StepTemplate {
+        &self.definition.steps[index.get()]
+    }
+
+    /// The position of the step with a name.
+    pub fn index_of(&self, step: &str) -> Option<StepIndex> {
+        self.by_name.get(step).copied()
+    }
+
+    /// How the steps depend on each other.
+    pub fn dag(&self) -> &Dag {
+        &self.dag
+    }
+}
+
+impl fmt::Debug for TaskTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TaskTemplate({}, {} steps)", self.task_type(), self.steps().len())
+    }
+}
+
+/// A template that cannot be: what is wrong, where, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TemplateError(pub(crate) String);
