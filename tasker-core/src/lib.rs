@@ -10,6 +10,6 @@ pub use json::Json;
 pub use retry::{Backoff, RetryPolicy, Strategy};
 pub use task::{StepState, TaskId, TaskState, UnknownState, WorkerId};
 pub use template::{
-    DEFAULT_TIMEOUT, Fingerprint, OnFailure, StepIndex, StepTemplate, TaskTemplate, TaskType,
-    TemplateError,
+    ContextFault, DEFAULT_TIMEOUT, Fingerprint, OnFailure, Position, StepIndex, StepTemplate,
+    TaskTemplate, TaskTemplateBuilder, TaskType, TemplateError, TemplateFault, YamlSource,
 };
