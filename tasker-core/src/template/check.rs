@@ -27,9 +27,17 @@ const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// How many names a message about a cycle spells out.
 const MAX_CYCLE: usize = 12;
 
-impl TaskTemplate {
-    /// Checks a definition and makes it a template.
-    pub(super) fn check(mut definition: Definition) -> Result<Self, Faults> {
+/// A definition without faults, and what checking it made anyway.
+pub(super) struct Checked {
+    definition: Definition,
+    dag: Dag,
+    by_name: HashMap<String, StepIndex>,
+    schema: Option<ContextSchema>,
+}
+
+impl Checked {
+    /// Checks a definition.
+    pub(super) fn new(mut definition: Definition) -> Result<Self, Faults> {
         let mut faults = Faults::default();
         task_names(&definition, &mut faults);
         for (index, step) in definition.steps.iter().enumerate() {
@@ -49,14 +57,19 @@ impl TaskTemplate {
         let schema = in_order(&mut definition, &mut faults)
             .and_then(|schema| ContextSchema::compile(&schema, &mut faults));
         match dag {
-            Some(dag) if faults.is_empty() => {
-                let body = Json::of(&definition).unwrap_or_else(|_| Json::null());
-                let fingerprint = Fingerprint::of(body.as_str().as_bytes());
-                let warnings = Vec::new();
-                Ok(Self { definition, body, fingerprint, dag, by_name, schema, warnings })
-            }
+            Some(dag) if faults.is_empty() => Ok(Self { definition, dag, by_name, schema }),
             _ => Err(faults),
         }
+    }
+}
+
+impl From<Checked> for TaskTemplate {
+    fn from(checked: Checked) -> Self {
+        let Checked { definition, dag, by_name, schema } = checked;
+        // All maps in a definition have text keys and all numbers are finite: it has a JSON form.
+        let body = Json::of(&definition).unwrap_or_else(|_| Json::null());
+        let fingerprint = Fingerprint::of(body.as_str().as_bytes());
+        Self { definition, body, fingerprint, dag, by_name, schema, warnings: Vec::new() }
     }
 }
 

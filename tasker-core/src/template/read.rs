@@ -73,8 +73,9 @@ impl Reader {
         let description = self.text(root, "", "description");
         let schema = present(root, "schema").and_then(|node| self.json(node, "/schema"));
         let system = self.text(root, "", "default_dependent_system");
-        let mut steps = Vec::new();
-        for (index, step) in self.steps(root, "").iter().enumerate() {
+        let nodes = self.steps(root, "");
+        let mut steps = Vec::with_capacity(nodes.len());
+        for (index, step) in nodes.iter().enumerate() {
             let scope = format!("/step_templates/{index}");
             let mut step = self.step(step, &scope);
             step.dependent_system = step.dependent_system.or_else(|| system.clone());

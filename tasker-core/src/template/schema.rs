@@ -116,7 +116,14 @@ impl ContextSchema {
             Ok(validator) => Some(Self(validator)),
             Err(error) => {
                 let pointer = format!("/schema{}", error.instance_path());
-                faults.add(pointer, format!("not a valid JSON Schema: {}", shortened(&error)));
+                let why = match error.kind() {
+                    ValidationErrorKind::Format { format } if format == "regex" => {
+                        "the pattern is malformed, too large or has look-around or back-references"
+                            .to_owned()
+                    }
+                    _ => shortened(&error),
+                };
+                faults.add(pointer, format!("not a valid JSON Schema: {why}"));
                 None
             }
         }
