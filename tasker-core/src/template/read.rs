@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::check::{MAX_RETRY_LIMIT, MAX_STEPS, parse_version};
+use super::check::{MAX_RETRY_LIMIT, MAX_STEPS, TIMEOUTS, days, name_problem, parse_version};
 use super::fault::{Faults, Position, Quoted, segment};
 use super::tree::{Entry, Node, Value};
 use super::{DEFAULT_NAMESPACE, DEFAULT_VERSION, Definition, OnFailure, StepTemplate, TaskType};
@@ -72,7 +72,7 @@ impl Reader {
         let version = self.version(root);
         let description = self.text(root, "", "description");
         let schema = present(root, "schema").and_then(|node| self.json(node, "/schema"));
-        let system = self.text(root, "", "default_dependent_system");
+        let system = self.default_system(root);
         let nodes = self.steps(root, "");
         let mut steps = Vec::with_capacity(nodes.len());
         for (index, step) in nodes.iter().enumerate() {
@@ -83,6 +83,16 @@ impl Reader {
         }
         let task_type = TaskType { namespace, name, version };
         Definition { task_type, description, schema: schema.map(Json::from), steps }
+    }
+
+    /// Checked here, where it stands, and not with every step that it is given to.
+    fn default_system(&mut self, root: &Node<'_>) -> Option<String> {
+        const KEY: &str = "default_dependent_system";
+        let system = self.text(root, "", KEY)?;
+        let Some(problem) = name_problem(&system) else { return Some(system) };
+        let at = root.position_of("/default_dependent_system");
+        self.faults.at(format!("/{KEY}"), at, format!("{KEY} {problem}"));
+        None
     }
 
     /// The keys of a task or of one environment.
@@ -242,9 +252,11 @@ impl Reader {
             _ => None,
         };
         let timeout = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let timeout = timeout.filter(|timeout| TIMEOUTS.contains(timeout));
         if timeout.is_none() {
             let scope = format!("{scope}/handler_config");
-            self.wrong(node, &scope, "timeout_seconds", "a number of seconds");
+            let expected = format!("a number of seconds, at most {} days", days(*TIMEOUTS.end()));
+            self.wrong(node, &scope, "timeout_seconds", &expected);
         }
         timeout
     }

@@ -96,7 +96,11 @@ impl ContextSchema {
             faults.add("/schema", format!("the schema is longer than {} KiB", MAX_SCHEMA >> 10));
         } else {
             let mut patterns = 0;
-            look_through(schema, "/schema", &mut patterns, faults);
+            visit(schema, "/schema", &mut |_, key, value| match (key, value) {
+                ("pattern", Value::String(_)) => patterns += 1,
+                ("patternProperties", Value::Object(entries)) => patterns += entries.len(),
+                _ => {}
+            });
             if patterns > MAX_PATTERNS {
                 let message = format!("the schema has more than {MAX_PATTERNS} patterns");
                 faults.add("/schema", message);
@@ -115,47 +119,50 @@ impl ContextSchema {
         match built {
             Ok(validator) => Some(Self(validator)),
             Err(error) => {
-                let pointer = format!("/schema{}", error.instance_path());
-                let why = match error.kind() {
-                    ValidationErrorKind::Format { format } if format == "regex" => {
-                        "the pattern is malformed, too large or has look-around or back-references"
-                            .to_owned()
-                    }
-                    _ => shortened(&error),
-                };
-                faults.add(pointer, format!("not a valid JSON Schema: {why}"));
+                refuse(schema, &error, faults);
                 None
             }
         }
     }
 }
 
-/// Counts patterns and refuses references out of the schema.
-fn look_through(schema: &Value, pointer: &str, patterns: &mut usize, faults: &mut Faults) {
+fn refuse(schema: &Value, error: &ValidationError<'_>, faults: &mut Faults) {
+    let before = faults.len();
+    let why = match error.kind() {
+        ValidationErrorKind::Referencing(_) => {
+            visit(schema, "/schema", &mut |pointer, key, value| match value {
+                Value::String(target) if key == "$ref" && !target.starts_with('#') => {
+                    let message = "nothing is fetched for a schema: put it under $defs and refer \
+                                   to it with \"#/$defs/…\"";
+                    faults.add(format!("{pointer}/$ref"), message);
+                }
+                _ => {}
+            });
+            shortened(error)
+        }
+        ValidationErrorKind::Format { format } if format == "regex" => {
+            "the pattern is malformed, too large or has look-around or back-references".to_owned()
+        }
+        _ => shortened(error),
+    };
+    if faults.len() == before {
+        let pointer = format!("/schema{}", error.instance_path());
+        faults.add(pointer, format!("not a valid JSON Schema: {why}"));
+    }
+}
+
+/// Calls with every key, the pointer of the object that it is in, and its value.
+fn visit(schema: &Value, pointer: &str, each: &mut impl FnMut(&str, &str, &Value)) {
     match schema {
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                look_through(item, &format!("{pointer}/{index}"), patterns, faults);
+                visit(item, &format!("{pointer}/{index}"), each);
             }
         }
         Value::Object(entries) => {
             for (key, value) in entries {
-                let pointer = format!("{pointer}/{}", segment(key));
-                match (key.as_str(), value) {
-                    ("$ref" | "$dynamicRef" | "$recursiveRef", Value::String(target))
-                        if !target.starts_with('#') && target.contains(':') =>
-                    {
-                        let message = "schemas are not fetched: put it under $defs and refer to \
-                                       it with \"#/$defs/…\"";
-                        faults.add(pointer, message);
-                    }
-                    ("pattern", Value::String(_)) => *patterns += 1,
-                    ("patternProperties", Value::Object(inner)) => {
-                        *patterns += inner.len();
-                        look_through(value, &pointer, patterns, faults);
-                    }
-                    _ => look_through(value, &pointer, patterns, faults),
-                }
+                each(pointer, key, value);
+                visit(value, &format!("{pointer}/{}", segment(key)), each);
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
@@ -247,6 +254,10 @@ fn describe(error: &ValidationError<'_>, faults: &mut Vec<ContextFault>) {
         Kind::Contains => "does not have the required kind or number of items".to_owned(),
         Kind::UnevaluatedItems { .. } => "has items that are not expected".to_owned(),
         Kind::PropertyNames { .. } => "has a field whose name is not allowed".to_owned(),
+        // An object that may have no field at all is told itself, not its fields.
+        Kind::FalseSchema if error.schema_path().as_str().ends_with("/additionalProperties") => {
+            "must not have any field".to_owned()
+        }
         Kind::FalseSchema => "is not expected here".to_owned(),
         Kind::Not { .. } => "has a form that is not allowed".to_owned(),
         Kind::AnyOf { .. } | Kind::OneOfNotValid { .. } => {
