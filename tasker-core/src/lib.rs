@@ -1,8 +1,10 @@
 //! The engine of Tasker.
 
 pub mod dag;
+pub mod history;
 mod json;
 mod retry;
+pub mod store;
 mod task;
 pub mod template;
 
