@@ -72,6 +72,13 @@ impl Dag {
         levels
     }
 
+    /// Whether `step` depends on `other`, directly or through others.
+    pub fn rests_on(&self, step: StepIndex, other: StepIndex) -> bool {
+        self.parents(step).contains(&other)
+            || (self.level[other.get()] < self.level[step.get()]
+                && self.ancestors(step).contains(&other))
+    }
+
     /// A longest chain of steps of which each waits for the one before: no run takes fewer rounds.
     ///
     /// Among several it is the one whose end was written first.

@@ -1,0 +1,467 @@
+//! The seam between Tasker and a database.
+//!
+//! A store remembers, it never decides: it compares, swaps, claims and lists, and it owns the
+//! clock. It knows nothing of retry policies, of what a graph means or of when a task is finished;
+//! all that arrives as a [`TaskChange`] that `decide` concluded. Every method is atomic in the unit
+//! that it names, may be called by any number of processes at once, and may be dropped at any
+//! await: it then has happened wholly or not at all, and a transaction is never left open.
+
+pub mod memory;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::history::{Author, Recorded, Transition};
+use crate::{Fingerprint, Json, StepIndex, TaskId, TaskState, TaskTemplate, WorkerId};
+
+/// Where tasks live.
+#[async_trait]
+pub trait StateStore: Send + Sync + 'static {
+    /// Stores new tasks, each wholly or not at all, and answers in their order.
+    ///
+    /// When this returns the tasks are durable. A task whose idempotency key is taken is not
+    /// stored; [`Created::Existing`] names the one that is, whether or not its input was the same
+    /// (the caller compares the digests). With a `claimant`, whose lease must be alive, the new
+    /// tasks are its own at once, as if it had claimed them in the same transaction; if the lease
+    /// is gone they are stored all the same and [`Created::New`] says that they are not claimed.
+    async fn create(
+        &self,
+        tasks: Vec<NewTask>,
+        claimant: Option<WorkerId>,
+    ) -> Result<Vec<Created>, StoreError>;
+
+    /// Hands work to a worker: queued tasks, offered steps, and news of the tasks that it owns.
+    ///
+    /// Two callers never get the same task or offer, and nobody waits for another's locks. Tasks
+    /// come in the order of their `wake_at`, fairly over the routes; their version is one higher
+    /// than before, their state is `in_progress`, and they bring their context and whole history,
+    /// so nothing else needs to be read. News is handed out once. If the lease is gone the answer
+    /// is [`Claimed::LeaseLost`] and nothing happened.
+    async fn claim(&self, request: ClaimRequest) -> Result<Claimed, StoreError>;
+
+    /// Applies changes in one transaction, each only if what it assumed is true.
+    ///
+    /// If the author is a worker whose lease is gone, nothing is applied at all. A change whose
+    /// assumption is false, or one of whose rows exists already, is left out whole and answered
+    /// with [`Applied::Conflict`]; the others stand. When this returns, what was applied is durable.
+    async fn commit(
+        &self,
+        author: &Author,
+        changes: Vec<TaskChange>,
+    ) -> Result<Committed, StoreError>;
+
+    /// Registers a worker or renews its lease, or retires it.
+    ///
+    /// An id whose worker was taken over or retired is never accepted again: [`Renewed::LeaseLost`].
+    /// A worker whose lease ran out but that nobody has taken over yet may renew.
+    async fn renew(&self, beat: Heartbeat) -> Result<Renewed, StoreError>;
+
+    /// Takes over workers whose lease ran out, at most `limit` of them.
+    ///
+    /// Each is one atomic act: the worker is gone for good, a [`WorkerLost`] row is added to the
+    /// log of every task that it owned, those tasks are queued to run at once, and the offers that
+    /// it held can be claimed again. Returns the workers that were taken over.
+    ///
+    /// [`WorkerLost`]: crate::history::Occurrence::WorkerLost
+    async fn take_over(&self, limit: usize) -> Result<Vec<WorkerId>, StoreError>;
+
+    /// One task with its whole history, as one consistent snapshot; `None` if there is none.
+    async fn load(&self, task: TaskId) -> Result<Option<StoredTask>, StoreError>;
+
+    /// Tasks by type and state, newest first, a page at a time.
+    async fn find(&self, query: TaskQuery) -> Result<Vec<TaskSummary>, StoreError>;
+
+    /// Returns as soon as a claim may find something, and after `max` in any case.
+    ///
+    /// A hint and no more: correctness never depends on it.
+    async fn wait_for_work(&self, max: Duration);
+}
+
+/// A task to be stored.
+#[derive(Clone, Debug)]
+pub struct NewTask {
+    /// Its name, made by the caller.
+    pub id: TaskId,
+    /// What it is made of; kept by the store once per fingerprint.
+    pub template: Arc<TaskTemplate>,
+    /// Its input, checked against the template's schema.
+    pub context: Json,
+    /// Makes a second submission with the same key, for the same namespace and name of task,
+    /// answer with the first task.
+    pub idempotency_key: Option<String>,
+    /// How long from now until it may be claimed; zero for at once.
+    pub delay: Duration,
+}
+
+impl NewTask {
+    /// A digest of what was asked for, to tell a repeated submission from a different one.
+    pub fn input_digest(&self) -> Fingerprint {
+        input_digest(&self.context)
+    }
+}
+
+/// A digest of a task's input that does not depend on the order of its keys or on white space.
+pub fn input_digest(context: &Json) -> Fingerprint {
+    // Parsing into a `Value` sorts the keys.
+    let canonical = context.to::<serde_json::Value>().map(|value| value.to_string());
+    Fingerprint::of(canonical.as_deref().unwrap_or(context.as_str()).as_bytes())
+}
+
+/// What became of a task that was to be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// It is stored.
+    New {
+        /// When, by the store's clock.
+        at: Timestamp,
+        /// Its version if the claimant owns it, `None` if it is queued.
+        claimed: Option<u64>,
+    },
+    /// Its idempotency key was taken.
+    Existing {
+        /// By this task.
+        id: TaskId,
+        /// The digest of that task's input.
+        input_digest: Fingerprint,
+    },
+}
+
+/// Who asks for work, and for how much.
+#[derive(Clone, Debug)]
+pub struct ClaimRequest {
+    /// The worker; its lease must be alive.
+    pub worker: WorkerId,
+    /// The routes that it serves.
+    pub routes: Arc<BTreeSet<Route>>,
+    /// How many tasks it can take.
+    pub tasks: usize,
+    /// How many offered steps it can take.
+    pub offers: usize,
+    /// After a call whose answer was lost: the tasks that the worker holds. Whatever else stands
+    /// in its name is handed out again, and news may have been lost with the answer.
+    pub holding: Option<Vec<TaskId>>,
+}
+
+/// Which workers may take a queued task: those that serve its type, or one handler of it.
+///
+/// Written `namespace/name@version`, or with `#handler` at its end.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Route(Arc<str>);
+
+impl Route {
+    /// The route of a template's tasks.
+    pub fn of(template: &TaskTemplate) -> Self {
+        Self(template.task_type().to_string().into())
+    }
+
+    /// The route of those tasks of a template that wait for one handler.
+    pub fn to_handler(template: &TaskTemplate, handler: &str) -> Self {
+        Self(format!("{}#{handler}", template.task_type()).into())
+    }
+
+    /// A route that a store read back.
+    pub fn from_stored(text: impl Into<Arc<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The route as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The answer to a claim.
+#[derive(Clone, Debug)]
+pub enum Claimed {
+    /// The worker was taken over or retired: it owns nothing any more.
+    LeaseLost,
+    /// What there was, perhaps nothing.
+    Work(Work),
+}
+
+/// What a claim handed out.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// The store's clock.
+    pub now: Timestamp,
+    /// Tasks that the worker owns from now on.
+    pub tasks: Vec<StoredTask>,
+    /// Steps of other workers' tasks that it is to run.
+    pub offers: Vec<OfferedStep>,
+    /// What others did to the tasks that it owns.
+    pub news: Vec<News>,
+    /// How long until the next queued task on its routes may be claimed; `None` if there is none.
+    /// Zero if the claim took all that it asked for and there is more.
+    pub next_in: Option<Duration>,
+}
+
+/// Something that another process did to a task that a worker owns, or owned.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// Another worker settled a step that was offered.
+    Settled {
+        /// The task.
+        task: TaskId,
+        /// The row that was added.
+        row: Recorded,
+    },
+    /// An operator moved the task: it is no longer the worker's.
+    Revoked {
+        /// The task.
+        task: TaskId,
+    },
+}
+
+/// A step that its task's owner offers to other workers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NewOffer {
+    /// The step.
+    pub step: StepIndex,
+    /// The row of the step's log that settling it will write.
+    pub seq: u32,
+    /// Who may run it.
+    pub route: Route,
+    /// The steps whose rows the handler may want to read.
+    pub needs: Vec<StepIndex>,
+}
+
+/// An offered step, claimed.
+#[derive(Clone, Debug)]
+pub struct OfferedStep {
+    /// The task, with the rows of the needed steps and of the step itself only.
+    pub task: StoredTask,
+    /// The step to run.
+    pub step: StepIndex,
+    /// The row of its log that settling it will write.
+    pub seq: u32,
+}
+
+/// What `decide` concluded about one task, and what it assumed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TaskChange {
+    /// The task.
+    pub task: TaskId,
+    /// What must be true for the change to be applied.
+    pub assumes: Assumption,
+    /// Rows to add; each must be new.
+    pub rows: Vec<Transition>,
+    /// Steps to offer to other workers.
+    pub offers: Vec<NewOffer>,
+    /// What becomes of the task.
+    pub then: Then,
+}
+
+impl TaskChange {
+    /// Whether it changes nothing, so that nobody needs to write it.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.offers.is_empty() && self.then == Then::Keep
+    }
+}
+
+/// What must be true for a change to be applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Assumption {
+    /// The author owns the task at this version.
+    Owned {
+        /// The version.
+        version: u64,
+    },
+    /// The author holds the offer of this step for this row.
+    OfferHeld {
+        /// The step.
+        step: StepIndex,
+        /// The row.
+        seq: u32,
+    },
+    /// Nobody has claimed, released, finished or operated on the task since it was read.
+    Unmoved {
+        /// The version.
+        version: u64,
+    },
+}
+
+/// What becomes of a task with a change.
+///
+/// All but `Keep` make the version one higher, take the task from its owner (who is told by
+/// [`News::Revoked`] unless it is the author) and withdraw its offers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Then {
+    /// It stays with its owner.
+    Keep,
+    /// It is queued and may be claimed after a while.
+    Queue {
+        /// Its state from now on.
+        state: TaskState,
+        /// How long until it may be claimed.
+        wake_in: Duration,
+        /// Who may claim it.
+        route: Route,
+    },
+    /// It has ended: it is in no queue any more.
+    End {
+        /// Its state from now on.
+        state: TaskState,
+        /// Whether an optional step failed.
+        degraded: bool,
+    },
+}
+
+/// What became of the changes of a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// The author's lease is gone; nothing was applied.
+    LeaseLost,
+    /// Each change was applied or left out, in the order in which they were given.
+    Changes {
+        /// The store's clock.
+        now: Timestamp,
+        /// One for each change.
+        applied: Vec<Applied>,
+    },
+}
+
+/// What became of one change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It is durable.
+    Yes,
+    /// What it assumed was false; nothing of it was written. Reload, decide again.
+    Conflict,
+}
+
+/// A worker's sign of life.
+#[derive(Clone, Debug)]
+pub struct Heartbeat {
+    /// The incarnation.
+    pub worker: WorkerId,
+    /// What it is called, for people: host and process.
+    pub name: String,
+    /// Renew for this long from now; `None` retires the worker: what it still owns is treated as
+    /// if it had been taken over at once.
+    pub lease: Option<Duration>,
+    /// How many more steps it could run at once.
+    pub spare: u32,
+    /// The steps that it has been running for long, for people.
+    pub running: Vec<RunningStep>,
+}
+
+/// A step that a worker has been running for long.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RunningStep {
+    /// The task.
+    pub task: TaskId,
+    /// The step.
+    pub step: StepIndex,
+    /// For how long.
+    pub running_for: Duration,
+}
+
+/// The answer to a heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewed {
+    /// The worker was taken over or retired.
+    LeaseLost,
+    /// The lease runs from now.
+    Until {
+        /// The store's clock.
+        now: Timestamp,
+        /// How many more steps the other living workers could run at once, as they last said.
+        others_spare: u32,
+    },
+}
+
+/// A task as a store keeps it.
+#[derive(Clone, Debug)]
+pub struct StoredTask {
+    /// Its name.
+    pub id: TaskId,
+    /// What it is made of.
+    pub template: Arc<TaskTemplate>,
+    /// Its input.
+    pub context: Json,
+    /// Its state.
+    pub state: TaskState,
+    /// Whether it ended although an optional step failed.
+    pub degraded: bool,
+    /// Counts claims, releases, ends and operators' actions.
+    pub version: u64,
+    /// Who owns it.
+    pub owner: Option<WorkerId>,
+    /// When it was stored.
+    pub created_at: Timestamp,
+    /// When it last ended.
+    pub ended_at: Option<Timestamp>,
+    /// While it is queued: when it may be claimed.
+    pub wake_at: Option<Timestamp>,
+    /// The store's clock when this was read.
+    pub now: Timestamp,
+    /// Its history, each log in the order of its numbers.
+    pub rows: Vec<Recorded>,
+}
+
+/// Which tasks to list.
+#[derive(Clone, Debug, Default)]
+pub struct TaskQuery {
+    /// Only this namespace.
+    pub namespace: Option<String>,
+    /// Only tasks of this name.
+    pub name: Option<String>,
+    /// Only tasks in this state.
+    pub state: Option<TaskState>,
+    /// Only tasks older than this one: the last of the page before.
+    pub before: Option<TaskId>,
+    /// At most this many; 0 means 100, and no page is longer than 1,000.
+    pub limit: usize,
+}
+
+impl TaskQuery {
+    /// How many tasks a page has.
+    pub fn page_size(&self) -> usize {
+        if self.limit == 0 { 100 } else { self.limit.min(1000) }
+    }
+}
+
+/// A line in a list of tasks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskSummary {
+    /// Its name.
+    pub id: TaskId,
+    /// Its kind, written `namespace/name@version`.
+    pub task_type: String,
+    /// Its state.
+    pub state: TaskState,
+    /// Whether it ended although an optional step failed.
+    pub degraded: bool,
+    /// When it was stored.
+    pub created_at: Timestamp,
+    /// When it last ended.
+    pub ended_at: Option<Timestamp>,
+}
+
+/// A store could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database does not answer. Whether the call had an effect is unknown: try again, and
+    /// reload before you decide.
+    #[error("the store is not available: {reason}")]
+    Unavailable {
+        /// What failed, without statements or secrets.
+        reason: String,
+        /// The database's own error.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// What is stored cannot be read, or the database refuses what must be accepted: call somebody.
+    #[error("the store is damaged or of another version: {reason}")]
+    Damaged {
+        /// What is wrong, without statements or secrets.
+        reason: String,
+        /// The underlying error.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+}
