@@ -23,8 +23,10 @@ const MAX_NODES: usize = 750_000;
 const MAX_REPEATED: usize = 100_000;
 /// Lists and maps within each other.
 const MAX_DEPTH: usize = 64;
-/// An owned text counts as one more node for so many bytes.
+/// A repeated text counts as one more node for so many bytes.
 const NODE_BYTES: usize = 32;
+/// The longest key, in bytes: it is part of the pointer of all that is below it.
+const MAX_KEY: usize = 1024;
 /// A map of so few keys is searched, not hashed.
 const FEW: usize = 12;
 
@@ -202,13 +204,16 @@ impl<'a> Composer<'a> {
     ) -> Result<(), Stop> {
         let plain = style == ScalarStyle::Plain && tag.is_none();
         let merges = plain && text == "<<";
-        let owned = if matches!(text, Cow::Owned(_)) { text.len() / NODE_BYTES } else { 0 };
+        let nodes = 1 + text.len() / NODE_BYTES;
         let value = if self.expects_key() {
+            if text.len() > MAX_KEY {
+                return stop(at, format!("a key is longer than {MAX_KEY} bytes"));
+            }
             Value::Text(text)
         } else {
             typed(text, plain, tag).map_err(|message| Stop { at, message })?
         };
-        let complete = Complete { node: Node { at, value }, height: 0, nodes: 1 + owned };
+        let complete = Complete { node: Node { at, value }, height: 0, nodes };
         self.remember(anchor, &complete)?;
         self.put(complete, merges)
     }
@@ -239,8 +244,10 @@ impl<'a> Composer<'a> {
         match &mut parent.items {
             Items::List(items) => items.push(node),
             Items::Map { key: waiting @ None, .. } => match node.value {
-                Value::Text(text) => *waiting = Some(Key { at: node.at, text, merges }),
-                _ => return stop(node.at, format!("a key must be a text, not {}", node.kind())),
+                Value::Text(text) if text.len() <= MAX_KEY => {
+                    *waiting = Some(Key { at: node.at, text, merges });
+                }
+                _ => return stop(node.at, "a key must be a text, and a short one"),
             },
             Items::Map { entries, merged, key } => match key.take() {
                 Some(Key { merges: true, .. }) => merged.push(node),
@@ -263,7 +270,7 @@ impl<'a> Composer<'a> {
             } else {
                 !seen.insert(key)
             };
-            if repeated {
+            if repeated && !self.faults.is_full() {
                 let pointer = format!("{}/{}", self.pointer(), segment(key));
                 self.faults.at(pointer, *at, format!("the key {} is there twice", Quoted(key)));
             }

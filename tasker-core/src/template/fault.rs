@@ -116,7 +116,7 @@ impl Faults {
         position: Option<Position>,
         message: impl Into<String>,
     ) {
-        if self.listed.len() == LISTED {
+        if self.is_full() {
             self.left_out += 1;
             return;
         }
@@ -130,6 +130,11 @@ impl Faults {
 
     pub(super) fn is_empty(&self) -> bool {
         self.listed.is_empty()
+    }
+
+    /// Whether another fault would not be listed.
+    pub(super) fn is_full(&self) -> bool {
+        self.listed.len() == LISTED
     }
 
     /// `; did you mean "…"?` for a name that is nearly one of the known ones, else nothing.

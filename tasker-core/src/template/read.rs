@@ -82,7 +82,7 @@ impl Reader {
             steps.push(step);
         }
         let task_type = TaskType { namespace, name, version };
-        Definition { task_type, description, schema: schema.map(Json::from), steps }
+        Definition { task_type, description, schema, steps }
     }
 
     /// Checked here, where it stands, and not with every step that it is given to.
@@ -145,9 +145,8 @@ impl Reader {
         {
             step.timeout = timeout;
         }
-        step.config = config
-            .and_then(|config| self.json(config, &format!("{scope}/handler_config")))
-            .map(Json::from);
+        step.config =
+            config.and_then(|config| self.json(config, &format!("{scope}/handler_config")));
         step
     }
 
@@ -304,30 +303,14 @@ impl Reader {
         milliseconds
     }
 
-    fn json(&mut self, node: &Node<'_>, pointer: &str) -> Option<serde_json::Value> {
-        Some(match &node.value {
-            Value::Null => serde_json::Value::Null,
-            Value::Bool(flag) => (*flag).into(),
-            Value::Number(number) => number.clone().into(),
-            Value::NotFinite => {
-                self.faults.at(pointer, node.at, "JSON has no such number");
-                return None;
+    fn json(&mut self, node: &Node<'_>, pointer: &str) -> Option<Json> {
+        match json(node) {
+            Ok(value) => Some(value.into()),
+            Err(at) => {
+                self.faults.at(pointer, at, "JSON has no such number");
+                None
             }
-            Value::Text(text) => text.as_ref().into(),
-            Value::List(items) => {
-                let items = items.iter().enumerate();
-                let items =
-                    items.map(|(index, item)| self.json(item, &format!("{pointer}/{index}")));
-                serde_json::Value::Array(items.collect::<Option<_>>()?)
-            }
-            Value::Map(entries) => {
-                let entries = entries.iter().map(|Entry { key, node, .. }| {
-                    let value = self.json(node, &format!("{pointer}/{}", segment(key)))?;
-                    Some((key.to_string(), value))
-                });
-                serde_json::Value::Object(entries.collect::<Option<_>>()?)
-            }
-        })
+        }
     }
 
     /// Refuses unknown keys and warns of those that mean nothing.
@@ -362,6 +345,23 @@ impl Reader {
     pub(super) fn at(&mut self, pointer: String, at: Position, message: String) {
         self.faults.at(pointer, at, message);
     }
+}
+
+/// The same in JSON, or the place of a number that JSON does not have.
+fn json(node: &Node<'_>) -> Result<serde_json::Value, Position> {
+    Ok(match &node.value {
+        Value::Null => serde_json::Value::Null,
+        Value::Bool(flag) => (*flag).into(),
+        Value::Number(number) => number.clone().into(),
+        Value::NotFinite => return Err(node.at),
+        Value::Text(text) => text.as_ref().into(),
+        Value::List(items) => items.iter().map(json).collect::<Result<_, _>>()?,
+        Value::Map(entries) => {
+            let entries = entries.iter();
+            let entries = entries.map(|entry| Ok((entry.key.to_string(), json(&entry.node)?)));
+            serde_json::Value::Object(entries.collect::<Result<_, _>>()?)
+        }
+    })
 }
 
 /// The value of a key that says something: `key:` alone is as good as no key.

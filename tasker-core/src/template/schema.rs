@@ -20,6 +20,9 @@ const MAX_PATTERNS: usize = 200;
 const MAX_PATTERN: usize = 256 << 10;
 /// How many problems of a context are listed.
 const LISTED: usize = 100;
+/// The longest key of a context, in bytes.
+const MAX_KEY: usize = 1024;
+const NUL: &str = "must not have a NUL character";
 /// How much of a schema's own values a message shows.
 const SHOWN: usize = 100;
 
@@ -45,8 +48,8 @@ impl fmt::Display for ContextFault {
 impl TaskTemplate {
     /// Checks the context of a task that is about to be submitted.
     ///
-    /// Formats such as `email` count. A context is also refused for a NUL character in any text
-    /// or key, which not every database can store.
+    /// Formats such as `email` count. A context is also refused, with a schema or without, for a
+    /// NUL character in any text or key, which not every database can store.
     ///
     /// ```
     /// use serde_json::json;
@@ -72,10 +75,8 @@ impl TaskTemplate {
             vec![ContextFault { pointer: String::new(), message }]
         })?;
         let mut faults = Vec::new();
-        if context.has_nul() {
-            find_nul(&value, String::new(), &mut faults);
-        }
-        if let Some(ContextSchema(validator)) = &self.schema {
+        check_text(&value, &mut String::new(), &mut faults);
+        if let (true, Some(ContextSchema(validator))) = (faults.is_empty(), &self.schema) {
             for error in validator.iter_errors(&value).take(LISTED) {
                 describe(&error, &mut faults);
             }
@@ -96,7 +97,7 @@ impl ContextSchema {
             faults.add("/schema", format!("the schema is longer than {} KiB", MAX_SCHEMA >> 10));
         } else {
             let mut patterns = 0;
-            visit(schema, "/schema", &mut |_, key, value| match (key, value) {
+            visit(schema, &mut "/schema".to_owned(), &mut |_, key, value| match (key, value) {
                 ("pattern", Value::String(_)) => patterns += 1,
                 ("patternProperties", Value::Object(entries)) => patterns += entries.len(),
                 _ => {}
@@ -130,7 +131,7 @@ fn refuse(schema: &Value, error: &ValidationError<'_>, faults: &mut Faults) {
     let before = faults.len();
     let why = match error.kind() {
         ValidationErrorKind::Referencing(_) => {
-            visit(schema, "/schema", &mut |pointer, key, value| match value {
+            visit(schema, &mut "/schema".to_owned(), &mut |pointer, key, value| match value {
                 Value::String(target) if key == "$ref" && !target.starts_with('#') => {
                     let message = "nothing is fetched for a schema: put it under $defs and refer \
                                    to it with \"#/$defs/…\"";
@@ -152,47 +153,61 @@ fn refuse(schema: &Value, error: &ValidationError<'_>, faults: &mut Faults) {
 }
 
 /// Calls with every key, the pointer of the object that it is in, and its value.
-fn visit(schema: &Value, pointer: &str, each: &mut impl FnMut(&str, &str, &Value)) {
+fn visit(schema: &Value, pointer: &mut String, each: &mut impl FnMut(&str, &str, &Value)) {
     match schema {
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                visit(item, &format!("{pointer}/{index}"), each);
+                below(pointer, &index.to_string(), |pointer| visit(item, pointer, each));
             }
         }
         Value::Object(entries) => {
             for (key, value) in entries {
                 each(pointer, key, value);
-                visit(value, &format!("{pointer}/{}", segment(key)), each);
+                below(pointer, key, |pointer| visit(value, pointer, each));
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
-fn find_nul(value: &Value, pointer: String, faults: &mut Vec<ContextFault>) {
-    let message = || "must not have a NUL character".to_owned();
-    if faults.len() >= LISTED {
-        return;
-    }
+/// Refuses NUL characters, and keys so long that to point below them would be costly.
+fn check_text(value: &Value, pointer: &mut String, faults: &mut Vec<ContextFault>) {
     match value {
-        Value::String(text) if text.contains('\0') => {
-            faults.push(ContextFault { pointer, message: message() });
-        }
+        Value::String(text) if text.contains('\0') => tell(pointer, NUL, faults),
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                find_nul(item, format!("{pointer}/{index}"), faults);
+                below(pointer, &index.to_string(), |pointer| check_text(item, pointer, faults));
             }
         }
         Value::Object(entries) => {
             for (key, item) in entries {
-                if key.contains('\0') {
-                    faults.push(ContextFault { pointer: pointer.clone(), message: message() });
+                if key.len() > MAX_KEY {
+                    tell(pointer, "has a field with too long a name", faults);
+                    continue;
                 }
-                find_nul(item, format!("{pointer}/{}", segment(key)), faults);
+                if key.contains('\0') {
+                    tell(pointer, NUL, faults);
+                }
+                below(pointer, key, |pointer| check_text(item, pointer, faults));
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
+}
+
+fn tell(pointer: &str, message: &str, faults: &mut Vec<ContextFault>) {
+    if faults.len() < LISTED {
+        faults.push(ContextFault { pointer: pointer.into(), message: message.into() });
+    }
+}
+
+/// Goes one step down and comes back, without a pointer of its own for every value.
+fn below(pointer: &mut String, key: &str, visit: impl FnOnce(&mut String)) {
+    let length = pointer.len();
+    pointer.push('/');
+    pointer.push_str(&segment(key));
+    visit(pointer);
+    pointer.truncate(length);
 }
 
 fn describe(error: &ValidationError<'_>, faults: &mut Vec<ContextFault>) {
@@ -200,15 +215,15 @@ fn describe(error: &ValidationError<'_>, faults: &mut Vec<ContextFault>) {
     let here = error.instance_path().to_string();
     let mut tell =
         |pointer: String, message: String| faults.push(ContextFault { pointer, message });
-    let below = |key: &str| format!("{here}/{}", segment(key));
+    let field = |key: &str| format!("{here}/{}", segment(key));
     let message = match error.kind() {
         Kind::Required { property } => {
             let name = property.as_str().unwrap_or_default();
-            return tell(below(name), "is required".to_owned());
+            return tell(field(name), "is required".to_owned());
         }
         Kind::AdditionalProperties { unexpected } | Kind::UnevaluatedProperties { unexpected } => {
             for key in unexpected.iter().take(LISTED) {
-                tell(below(key), "is not expected here".to_owned());
+                tell(field(key), "is not expected here".to_owned());
             }
             return;
         }

@@ -154,3 +154,11 @@ fn a_reference_within_the_schema_is_followed_and_no_other() {
         assert!(told.faults()[0].pointer.starts_with("/schema"), "{target}: {told}");
     }
 }
+
+#[test]
+fn a_long_key_is_not_repeated_for_all_that_is_below_it() {
+    let context = json!({ "x".repeat(500_000): vec!["\0"; 100_000] });
+    let told = order(json!({})).check_context(&Json::from(context)).unwrap_err();
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].to_string(), "has a field with too long a name");
+}

@@ -118,3 +118,14 @@ fn a_schema_cannot_be_made_to_hurt() {
     let told = refusal(&order(&format!("{{ $comment: {} }}", "x".repeat(300_000))));
     assert_eq!(told, "3:9: the schema is longer than 256 KiB");
 }
+
+#[test]
+fn long_texts_cannot_be_repeated_and_keys_are_short() {
+    let text = "x".repeat(1_000_000);
+    let config = format!("a: &a {text}\nb: [{}]", "*a, ".repeat(10_000));
+    assert!(refusal(&config).ends_with("the aliases repeat too much"));
+    let told = refusal(&format!("a: {{ ? {text} : [{}] }}", "1, ".repeat(10_000)));
+    assert_eq!(told, "1:8: a key is longer than 1024 bytes");
+    let told = refusal(&format!("? &a {text}\n: 1\n"));
+    assert_eq!(told, "1:6: a key is longer than 1024 bytes");
+}
