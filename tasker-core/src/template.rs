@@ -10,6 +10,7 @@ mod diagram;
 mod environment;
 mod fault;
 mod read;
+mod references;
 mod scalar;
 mod schema;
 mod tree;

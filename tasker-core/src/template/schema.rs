@@ -9,8 +9,8 @@ use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 
-use super::TaskTemplate;
 use super::fault::{Faults, segment};
+use super::{TaskTemplate, references};
 use crate::Json;
 
 /// The longest schema, in bytes of JSON.
@@ -22,6 +22,8 @@ const MAX_PATTERN: usize = 256 << 10;
 const LISTED: usize = 100;
 /// The longest key of a context, in bytes.
 const MAX_KEY: usize = 1024;
+/// Lists and objects of a context within each other.
+const MAX_DEPTH: usize = 64;
 const NUL: &str = "must not have a NUL character";
 /// How much of a schema's own values a message shows.
 const SHOWN: usize = 100;
@@ -75,7 +77,7 @@ impl TaskTemplate {
             vec![ContextFault { pointer: String::new(), message }]
         })?;
         let mut faults = Vec::new();
-        check_text(&value, &mut String::new(), &mut faults);
+        check_text(&value, &mut String::new(), 0, &mut faults);
         if let (true, Some(ContextSchema(validator))) = (faults.is_empty(), &self.schema) {
             for error in validator.iter_errors(&value).take(LISTED) {
                 describe(&error, &mut faults);
@@ -105,6 +107,9 @@ impl ContextSchema {
             if patterns > MAX_PATTERNS {
                 let message = format!("the schema has more than {MAX_PATTERNS} patterns");
                 faults.add("/schema", message);
+            }
+            if let Some(problem) = references::problem(schema) {
+                faults.add("/schema", format!("the schema cannot be used: {problem}"));
             }
         }
         if faults.len() > before {
@@ -170,13 +175,21 @@ fn visit(schema: &Value, pointer: &mut String, each: &mut impl FnMut(&str, &str,
     }
 }
 
-/// Refuses NUL characters, and keys so long that to point below them would be costly.
-fn check_text(value: &Value, pointer: &mut String, faults: &mut Vec<ContextFault>) {
+/// Refuses NUL characters, and what a submitter could make costly: keys so long that to point
+/// below them takes time, and nesting so deep that a recursive schema takes the stack.
+fn check_text(value: &Value, pointer: &mut String, depth: usize, faults: &mut Vec<ContextFault>) {
     match value {
+        Value::Array(_) | Value::Object(_) if depth == MAX_DEPTH => {
+            let message = format!("has more than {MAX_DEPTH} lists and objects within each other");
+            // The pointer of the whole: nobody looks sixty levels down.
+            tell("", &message, faults);
+        }
         Value::String(text) if text.contains('\0') => tell(pointer, NUL, faults),
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                below(pointer, &index.to_string(), |pointer| check_text(item, pointer, faults));
+                below(pointer, &index.to_string(), |pointer| {
+                    check_text(item, pointer, depth + 1, faults);
+                });
             }
         }
         Value::Object(entries) => {
@@ -188,7 +201,7 @@ fn check_text(value: &Value, pointer: &mut String, faults: &mut Vec<ContextFault
                 if key.contains('\0') {
                     tell(pointer, NUL, faults);
                 }
-                below(pointer, key, |pointer| check_text(item, pointer, faults));
+                below(pointer, key, |pointer| check_text(item, pointer, depth + 1, faults));
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}

@@ -162,3 +162,19 @@ fn a_long_key_is_not_repeated_for_all_that_is_below_it() {
     assert_eq!(told.len(), 1);
     assert_eq!(told[0].to_string(), "has a field with too long a name");
 }
+
+#[test]
+fn a_deep_context_and_a_recursive_schema_do_not_take_the_stack() {
+    // As many references as are allowed between one level of the document and the next.
+    let mut parts = serde_json::Map::new();
+    for at in 0..30 {
+        parts.insert(format!("d{at}"), json!({ "$ref": format!("#/$defs/d{}", at + 1) }));
+    }
+    parts.insert("d30".into(), json!({ "items": { "$ref": "#/$defs/d0" } }));
+    let schema = json!({ "$ref": "#/$defs/d0", "$defs": parts });
+    let deep = |levels| Json::parse(format!("{}{}", "[".repeat(levels), "]".repeat(levels)));
+    let order = order(schema);
+    assert!(order.check_context(&deep(64).unwrap()).is_ok());
+    let told = order.check_context(&deep(65).unwrap()).unwrap_err();
+    assert_eq!(told[0].message, "has more than 64 lists and objects within each other");
+}
