@@ -8,7 +8,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use tokio::task::JoinError;
 
 /// Opens a file, makes it if need be, and brings its tables into being.
-pub(crate) async fn open(file: &Path, tables: &'static str) -> Result<SqlitePool, sqlx::Error> {
+pub(crate) async fn open(file: &Path, tables: &[&'static str]) -> Result<SqlitePool, sqlx::Error> {
     let options = SqliteConnectOptions::new()
         .filename(file)
         .create_if_missing(true)
@@ -18,7 +18,9 @@ pub(crate) async fn open(file: &Path, tables: &'static str) -> Result<SqlitePool
         .foreign_keys(true)
         .busy_timeout(Duration::from_secs(5));
     let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await?;
-    sqlx::raw_sql(tables).execute(&pool).await?;
+    for table in tables {
+        sqlx::raw_sql(*table).execute(&pool).await?;
+    }
     Ok(pool)
 }
 

@@ -6,6 +6,7 @@ mod send_confirmation;
 mod update_inventory;
 mod validate_cart;
 
+pub(crate) use create_order::PlacedOrder;
 use tasker::{TaskTemplate, Workflow};
 
 use crate::gateway::Gateway;

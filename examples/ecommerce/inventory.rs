@@ -166,7 +166,7 @@ mod tests {
     }
 
     async fn inventory(folder: &tempfile::TempDir) -> Inventory {
-        let pool = database::open(&folder.path().join("shop.db"), TABLES).await.expect("a file");
+        let pool = database::open(&folder.path().join("shop.db"), &[TABLES]).await.expect("a file");
         Inventory::open(pool).await.expect("stock")
     }
 

@@ -160,7 +160,7 @@ mod tests {
 
     async fn mailer(folder: &tempfile::TempDir) -> Mailer {
         let file = folder.path().join("shop.db");
-        let sent = database::open(&file, TABLES).await.expect("a file");
+        let sent = database::open(&file, &[TABLES]).await.expect("a file");
         let sender = "Shop <shop@shop.example>".parse().expect("a sender");
         Mailer::to_folder(sent, sender, &folder.path().join("mailbox"))
     }

@@ -170,7 +170,7 @@ mod tests {
     #[tokio::test]
     async fn a_repeat_gives_the_order_that_is_there() {
         let folder = tempfile::tempdir().expect("a folder");
-        let pool = database::open(&folder.path().join("shop.db"), TABLES).await.expect("a file");
+        let pool = database::open(&folder.path().join("shop.db"), &[TABLES]).await.expect("a file");
         let orders = Orders::new(pool);
         let first = orders.place("key", &details()).await.expect("placed");
         let again = orders.place("key", &details()).await.expect("found");
