@@ -2,17 +2,26 @@
 //! order.
 
 use std::error::Error;
+use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use tasker::history::Failure;
 use tasker::{Event, EventKind};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 /// Starts the log; `RUST_LOG` chooses what is in it.
 pub(crate) fn start_log() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().compact().with_target(false).with_env_filter(filter).init();
+    tracing_subscriber::fmt()
+        .compact()
+        .with_target(false)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_env_filter(filter)
+        .init();
 }
 
 /// An error and what caused it, in one line.
@@ -32,7 +41,9 @@ pub(crate) fn with_causes(error: &dyn Error) -> String {
 /// Says where the shop is and what to try.
 pub(crate) fn welcome(address: SocketAddr) {
     let url = format!("http://{}:{}", host(address), address.port());
-    println!(
+    // Whoever started the shop may have stopped listening to it: no reason to fall over.
+    let _ = writeln!(
+        io::stdout(),
         r#"
   The shop is open: {url}
 
@@ -47,8 +58,7 @@ pub(crate) fn welcome(address: SocketAddr) {
   Then:  curl {url}/order_status/TASK_ID
   Kill it at any instant and start it again: it goes on where it was.
 
-listening on {url}
-"#
+listening on {url}"#
     );
 }
 
@@ -77,24 +87,32 @@ fn narrate_one(event: &Event) {
     let task = event.task;
     match &event.kind {
         EventKind::TaskStarted => info!(%task, "order started"),
-        EventKind::StepStarted { step, attempt } => info!(%task, step, attempt, "step started"),
-        EventKind::StepCompleted { step, attempt, ran_for } => {
-            info!(%task, step, attempt, ?ran_for, "step complete");
+        EventKind::StepStarted { step, attempt } => debug!(%task, step, attempt, "step started"),
+        EventKind::StepCompleted { step, attempt, ran_for, .. } => {
+            info!(%task, step, attempt, took = millis(*ran_for), "step complete");
         }
         EventKind::StepFailed { step, attempt, failure, ran_for } => {
-            let reason = &failure.message;
-            warn!(%task, step, attempt, ?ran_for, code = failure.code, reason, "step failed");
+            let Failure { code, message, .. } = failure;
+            let took = millis(*ran_for);
+            warn!(%task, step, attempt, took, code, reason = message, "step failed");
         }
-        EventKind::StepRetrying { step, attempt, retry_in } => {
-            info!(%task, step, attempt, ?retry_in, "step will be retried");
+        EventKind::StepRetrying { step, retry_in, .. } => {
+            info!(%task, step, retry_in = millis(*retry_in), "step will be tried again");
         }
-        EventKind::StepExhausted { step, .. } => warn!(%task, step, "no attempts left"),
-        EventKind::TaskEscalated { step, failure } => {
-            let reason = &failure.message;
-            error!(%task, step, code = failure.code, reason, "somebody should look at this order");
+        EventKind::StepExhausted { step, attempts, .. } => {
+            warn!(%task, step, attempts, "step has failed for good");
+        }
+        EventKind::TaskEscalated { reason } => {
+            error!(%task, reason, "somebody should look at this order");
         }
         EventKind::TaskCompleted { degraded } => info!(%task, degraded, "order complete"),
         EventKind::TaskFailed => error!(%task, "order failed"),
         EventKind::TaskCancelled => info!(%task, "order cancelled"),
+        EventKind::TaskRetried => info!(%task, "order is tried again"),
+        other => info!(%task, ?other, "order moved"),
     }
+}
+
+fn millis(duration: Duration) -> String {
+    format!("{} ms", duration.as_millis())
 }

@@ -82,7 +82,10 @@ pub(crate) fn routes(web: Web) -> Router {
         }))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(default_header(CACHE_CONTROL, "no-store"))
-        .layer(default_header(CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"))
+        .layer(default_header(
+            CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'",
+        ))
         .layer(default_header(X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(default_header(REFERRER_POLICY, "no-referrer"))
         .layer(TraceLayer::new_for_http())
@@ -99,7 +102,9 @@ fn default_header(
 /// Answers in time, whatever the database or a slow client does.
 async fn give_up_late(request: Request, next: Next) -> Response {
     let answer = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await;
-    answer.unwrap_or_else(|_| ApiError::unavailable("The shop takes too long to answer").into_response())
+    answer.unwrap_or_else(|_| {
+        ApiError::unavailable("The shop takes too long to answer").into_response()
+    })
 }
 
 /// The id of an order's task in the address; one that cannot be is an order that is not there.

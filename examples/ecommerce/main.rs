@@ -37,7 +37,8 @@ use orders::Orders;
 
 /// How long running steps may go on after the first Ctrl-C.
 const GRACE: Duration = Duration::from_secs(10);
-const WORKFLOW: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/ecommerce/config/order_processing.yaml");
+const WORKFLOW: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/examples/ecommerce/config/order_processing.yaml");
 
 /// A shop whose orders survive crashes.
 #[derive(Debug, Parser)]
@@ -117,34 +118,46 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
 
     let narrator = tokio::spawn(console::narrate(tasker.events()));
     let worker = args.role.has_worker().then(|| tasker.worker().start());
-    match listener {
-        Some(listener) => {
-            let address = listener.local_addr()?;
-            let web = http::Web::new(tasker, shop.inventory, shop.orders, closing.clone());
-            let routes = http::routes(web);
-            console::welcome(address);
-            let serving = axum::serve(listener, routes)
-                .with_graceful_shutdown(closing.clone().cancelled_owned());
-            let late = async {
-                closing.cancelled().await;
-                tokio::time::sleep(GRACE).await;
-            };
-            tokio::select! {
-                served = serving => served?,
-                () = late => warn!("some requests took too long and were cut off"),
-            }
+    let web = http::Web::new(tasker, shop.inventory, shop.orders, closing.clone());
+    let taking_orders = async {
+        match listener {
+            Some(listener) => serve(listener, web, &closing).await,
+            None => Ok(closing.cancelled().await),
         }
-        None => {
-            info!("working on orders");
-            closing.cancelled().await;
+    };
+    let working = async {
+        closing.cancelled().await;
+        if let Some(worker) = worker {
+            worker.shutdown(GRACE).await;
         }
-    }
-    if let Some(worker) = worker {
-        worker.shutdown(GRACE).await;
-    }
+        Ok(())
+    };
+    tokio::try_join!(taking_orders, working)?;
     narrator.abort();
     info!("the shop is closed");
     Ok(())
+}
+
+/// Answers requests until the shop closes, and those that are under way for a little longer.
+async fn serve(
+    listener: TcpListener,
+    web: http::Web,
+    closing: &CancellationToken,
+) -> std::io::Result<()> {
+    console::welcome(listener.local_addr()?);
+    let serving = axum::serve(listener, http::routes(web))
+        .with_graceful_shutdown(closing.clone().cancelled_owned());
+    let late = async {
+        closing.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        served = serving => served,
+        () = late => {
+            warn!("some requests took too long and were cut off");
+            Ok(())
+        }
+    }
 }
 
 /// The databases of everybody whom the steps of an order talk to.

@@ -29,7 +29,8 @@ impl ValidateCart {
     /// A first look, so that a customer does not pay in vain; the reservation has the last word.
     async fn check_stock(&self, item: &PricedItem) -> Result<(), StepError> {
         let available = self.inventory.available(item.product_id).await.map_err(|_| {
-            StepError::retryable("the inventory is not available").with_code("INVENTORY_UNAVAILABLE")
+            StepError::retryable("the inventory is not available")
+                .with_code("INVENTORY_UNAVAILABLE")
         })?;
         if available >= item.quantity {
             return Ok(());

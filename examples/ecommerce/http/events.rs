@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::response::sse::{Event as Message, KeepAlive, Sse};
 use futures_util::stream::{self, Stream};
 use serde::Serialize;
-use tasker::{Event, StepState, Tasker, TaskId, TaskStatus, Timestamp};
+use tasker::{Event, StepState, TaskId, TaskStatus, Tasker, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, broadcast};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;

@@ -16,7 +16,7 @@ const OUTCOMES = [
 ];
 const NAMES = {
   validate_cart: "Check the cart", process_payment: "Take the payment", update_inventory: "Reserve the items",
-  create_order: "Write the order", send_confirmation: "Send the confirmation",
+  create_order: "Write the order", send_confirmation: "Confirm by e-mail",
 };
 const STATES = { processing: "Under way", completed: "Done", failed: "Failed", cancelled: "Cancelled" };
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
@@ -73,10 +73,10 @@ function productCard(product) {
     return button;
   };
   return make("li", { className: "product", id: `product-${id}` },
-    make("b", {}, product.name), make("span", { className: "price" }, money(product.cents)),
-    make("div", { className: "bottom" },
-      make("span", { id: `stock-${id}` }),
-      make("span", { className: "stepper" }, step("−", -1, "One less of"), input, step("+", 1, "One more of"))));
+    make("b", {}, product.name),
+    make("div", { className: "facts" },
+      make("span", { className: "price" }, money(product.cents)), make("span", { id: `stock-${id}` })),
+    make("div", { className: "stepper" }, step("−", -1, "One less of"), input, step("+", 1, "One more of")));
 }
 
 function setQuantity(id, quantity) {
@@ -236,7 +236,7 @@ function listen(id) {
 function drawOrder() {
   const { order } = watched;
   const chip = $("order-state");
-  chip.textContent = order.degraded ? "Done, not all of it" : STATES[order.status] || order.status;
+  chip.textContent = order.degraded ? "Done, degraded" : STATES[order.status] || order.status;
   chip.className = `chip ${order.degraded ? "degraded" : order.status}`;
   $("order-progress").max = order.steps.length;
   $("order-progress").value = order.steps.filter((step) => step.state === "complete").length;
