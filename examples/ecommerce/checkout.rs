@@ -77,7 +77,7 @@ pub(crate) fn redact(context: &mut Value) {
 }
 
 /// Visits every string in a JSON value, keys excepted.
-pub(crate) fn for_each_string(value: &mut Value, visit: &mut dyn FnMut(&mut String)) {
+fn for_each_string(value: &mut Value, visit: &mut dyn FnMut(&mut String)) {
     match value {
         Value::String(text) => visit(text),
         Value::Array(items) => items.iter_mut().for_each(|item| for_each_string(item, visit)),

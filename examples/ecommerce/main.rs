@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use tasker::{SqliteStore, TaskTemplate, Tasker};
+use tasker::{SqliteStore, TaskTemplate, Tasker, TemplateError};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -93,7 +93,9 @@ async fn main() -> ExitCode {
     match run(args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", console::with_causes(&*error));
+            // A broken workflow file names file, line and column of every fault, one a line.
+            let prefix = if error.is::<TemplateError>() { "" } else { "error: " };
+            eprintln!("{prefix}{}", console::with_causes(&*error));
             ExitCode::FAILURE
         }
     }
@@ -102,6 +104,7 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     // First what a person may have mistyped: nothing has been touched when it is refused.
     let template = TaskTemplate::from_yaml_file(&args.workflow)?;
+    template.warnings().iter().for_each(|warning| warn!("{warning}"));
     let store_file = store_file(args.database_url.as_deref(), &args.data_dir)?;
     let listener = match args.role.has_web() {
         true => Some(listen(SocketAddr::new(args.host, args.port)).await?),

@@ -15,7 +15,6 @@ use tasker::{ContextFault, OperateError, Operator, SubmitError, TaskId, TaskRequ
 use super::error::{ApiError, Detail};
 use super::status::OrderStatus;
 use super::{OrderTask, Web};
-use crate::checkout::for_each_string;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
@@ -48,7 +47,7 @@ pub(super) async fn submit(
     if let Some(key) = key {
         request = request.idempotency_key(key);
     }
-    let receipt = web.tasker.submit(request).await.map_err(|error| refuse(error, &checkout))?;
+    let receipt = web.tasker.submit(request).await.map_err(refuse)?;
     let status = match web.tasker.status(receipt.id).await {
         Ok(Some(status)) if receipt.already_existed => OrderStatus::word(status.state),
         // The order is taken: that its state cannot be read just now is no reason to say it is not.
@@ -134,11 +133,12 @@ fn is_json(content_type: &str) -> bool {
     essence.eq_ignore_ascii_case("application/json")
 }
 
-fn refuse(error: SubmitError, checkout: &Value) -> ApiError {
+fn refuse(error: SubmitError) -> ApiError {
     match error {
         SubmitError::InvalidContext(faults) => {
-            let details = faults.into_iter().map(|fault| explain(fault, checkout)).collect();
-            ApiError::invalid_checkout(details)
+            // What is wrong is told without the value, which may be a payment token.
+            let told = |ContextFault { pointer, message }| Detail { path: pointer, message };
+            ApiError::invalid_checkout(faults.into_iter().map(told).collect())
         }
         SubmitError::Refused(refusal) => {
             ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, refusal.message)
@@ -150,19 +150,4 @@ fn refuse(error: SubmitError, checkout: &Value) -> ApiError {
         SubmitError::Store(error) => error.into(),
         _ => ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong"),
     }
-}
-
-/// What is wrong in one place, without quoting a payment token.
-fn explain(fault: ContextFault, checkout: &Value) -> Detail {
-    let ContextFault { pointer: path, mut message } = fault;
-    let mut secret = checkout.get("payment_info").cloned().unwrap_or_default();
-    if !checkout.is_object() {
-        secret = checkout.clone();
-    }
-    for_each_string(&mut secret, &mut |text| {
-        if !text.is_empty() && message.contains(text.as_str()) {
-            message = "this is not valid".to_owned();
-        }
-    });
-    Detail { path, message }
 }
