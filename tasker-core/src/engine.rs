@@ -27,8 +27,8 @@ use tracing::warn;
 use crate::event::Events;
 use crate::registry::Registry;
 use crate::snapshot::Snapshot;
-use crate::store::StateStore;
-use crate::{TaskId, WorkerId};
+use crate::store::{Route, StateStore};
+use crate::{TaskId, TaskTemplate, WorkerId};
 
 use self::owner::Message;
 use self::patience::Patience;
@@ -69,7 +69,13 @@ impl Shared {
     }
 
     /// A worker of this process that has room, with that room reserved.
-    pub(crate) fn worker_with_room(&self) -> Option<(Arc<Incarnation>, Room)> {
+    pub(crate) fn worker_with_room(
+        &self,
+        template: &TaskTemplate,
+    ) -> Option<(Arc<Incarnation>, Room)> {
+        if !self.registry.routes().contains(&Route::of(template)) {
+            return None;
+        }
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         workers.iter().filter_map(Weak::upgrade).find_map(|worker| {
             let incarnation = worker.incarnation()?;
@@ -326,11 +332,6 @@ impl Core {
     fn stop(&self) {
         self.stop.cancel();
         self.check_idle();
-    }
-
-    /// After an answer that was lost: asks for whatever it may have handed out.
-    pub(crate) fn resync(&self) {
-        self.resync.notify_one();
     }
 
     fn tell(&self, task: TaskId, message: Message) {
