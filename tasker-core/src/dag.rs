@@ -82,6 +82,13 @@ impl Dag {
         levels
     }
 
+    /// Whether `step` depends on `other`, directly or through others.
+    pub fn rests_on(&self, step: StepIndex, other: StepIndex) -> bool {
+        self.parents(step).contains(&other)
+            || (self.level[other.get()] < self.level[step.get()]
+                && self.ancestors(step).contains(&other))
+    }
+
     /// Everything that `step` rests on: its parents, their parents and so on.
     pub fn ancestors(&self, step: StepIndex) -> BTreeSet<StepIndex> {
         let mut found = BTreeSet::new();

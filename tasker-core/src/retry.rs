@@ -105,7 +105,9 @@ impl Backoff {
         let unit = (mix(seed) >> 11) as f64 / (1u64 << 53) as f64;
         let spread = wait * (1.0 + self.jitter.clamp(0.0, 1.0) * (2.0 * unit - 1.0));
         let asked = retry_after.unwrap_or_default().min(self.max);
-        Duration::try_from_secs_f64(spread.clamp(0.0, max)).unwrap_or(self.max).max(asked)
+        // Whole milliseconds survive every store's rounding.
+        let wait = Duration::from_millis((spread.clamp(0.0, max) * 1e3).round() as u64);
+        wait.max(asked)
     }
 }
 

@@ -255,6 +255,13 @@ pub struct TaskChange {
     pub then: Then,
 }
 
+impl TaskChange {
+    /// Whether it changes nothing, so that nobody needs to write it.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.offers.is_empty() && self.then == Then::Keep
+    }
+}
+
 /// What must be true for a change to be applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Assumption {
@@ -408,6 +415,13 @@ pub struct TaskQuery {
     pub before: Option<TaskId>,
     /// At most this many; 0 means 100, and no page is longer than 1,000.
     pub limit: usize,
+}
+
+impl TaskQuery {
+    /// How many tasks a page has.
+    pub fn page_size(&self) -> usize {
+        if self.limit == 0 { 100 } else { self.limit.min(1000) }
+    }
 }
 
 /// A line in a list of tasks.

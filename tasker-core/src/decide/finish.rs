@@ -1,0 +1,52 @@
+//! Whether a task goes on, waits or has ended.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::start::{MAX_DELIVERIES, handler_of};
+use crate::TaskState;
+use crate::history::{Occurrence, Transition};
+use crate::snapshot::Snapshot;
+use crate::store::{Route, Then};
+
+/// What becomes of a task, given what is left of it; the snapshot follows.
+///
+/// A row of the task's own log that belongs to it is added to `rows`.
+pub(super) fn conclude(task: &mut Snapshot, now: Timestamp, rows: &mut Vec<Transition>) -> Then {
+    if task.running() > 0 {
+        return Then::Keep;
+    }
+    if task.lost() >= MAX_DELIVERIES {
+        let row = task.own_row(Occurrence::Quarantined { deliveries: task.lost() });
+        task.apply(&row, now);
+        rows.push(row);
+        return end(task, TaskState::Error);
+    }
+    if task.has_failed() {
+        return end(task, TaskState::Error);
+    }
+    if task.open() == 0 {
+        return end(task, TaskState::Complete);
+    }
+    let state = TaskState::InProgress;
+    let wake_at = task.ready().iter().map(|step| task.step(*step).ready_at()).min();
+    match (wake_at, task.parked().first()) {
+        (Some(None), _) => Then::Keep,
+        (Some(Some(at)), _) if at <= now => Then::Keep,
+        (_, Some(step)) => {
+            let route = Route::to_handler(task.template(), handler_of(task, *step));
+            Then::Queue { state, wake_in: Duration::ZERO, route }
+        }
+        (wake_at, None) => {
+            let wait = wake_at.flatten().map(|at| at.duration_since(now));
+            let wake_in = wait.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or_default();
+            Then::Queue { state, wake_in, route: Route::of(task.template()) }
+        }
+    }
+}
+
+fn end(task: &mut Snapshot, state: TaskState) -> Then {
+    task.set_state(state);
+    Then::End { state, degraded: task.degraded() }
+}

@@ -1,0 +1,342 @@
+//! The body: workers, which own tasks and run their steps.
+//!
+//! Four small loops share one [`Core`]: `claim` gets tasks, `owner` holds them, asks `decide` and
+//! settles, `attempt` runs a step, `lease` keeps the worker alive and takes over dead ones. None of
+//! them decides anything about a task.
+
+mod attempt;
+mod claim;
+mod held;
+mod lease;
+mod owner;
+mod patience;
+mod room;
+mod settle;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::runtime::{Handle, Runtime, RuntimeFlavor};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::event::Events;
+use crate::registry::Registry;
+use crate::snapshot::Snapshot;
+use crate::store::StateStore;
+use crate::{TaskId, WorkerId};
+
+use self::owner::Message;
+use self::patience::Patience;
+pub(crate) use self::room::Room;
+
+/// How a worker is set up; made by [`Tasker::worker`](crate::Tasker::worker).
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct WorkerBuilder {
+    core: Arc<Shared>,
+    settings: Settings,
+}
+
+#[derive(Clone, Debug)]
+struct Settings {
+    name: String,
+    slots: usize,
+    lease: Duration,
+    poll: Duration,
+    owners: usize,
+    max_result_bytes: usize,
+}
+
+/// What a client and its workers share.
+pub(crate) struct Shared {
+    pub(crate) store: Arc<dyn StateStore>,
+    pub(crate) registry: Registry,
+    pub(crate) events: Events,
+    /// The workers of this process.
+    pub(crate) workers: Mutex<Vec<Weak<Core>>>,
+}
+
+impl Shared {
+    fn attach(&self, worker: &Arc<Core>) {
+        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.retain(|worker| worker.strong_count() > 0);
+        workers.push(Arc::downgrade(worker));
+    }
+
+    /// A worker of this process that has room, with that room reserved.
+    pub(crate) fn worker_with_room(&self) -> Option<(Arc<Incarnation>, Room)> {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.iter().filter_map(Weak::upgrade).find_map(|worker| {
+            let incarnation = worker.incarnation()?;
+            let room = Room::reserve(&worker, 1);
+            (room.size() > 0).then_some((incarnation, room))
+        })
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tasker").field("task_types", &self.registry.task_types()).finish()
+    }
+}
+
+/// What the loops of one worker share.
+#[derive(Debug)]
+pub(crate) struct Core {
+    shared: Arc<Shared>,
+    settings: Settings,
+    /// One for each step that may run at once.
+    slots: Arc<Semaphore>,
+    /// Tasks that the worker holds or is about to hold.
+    held: AtomicUsize,
+    /// Told when a task was let go.
+    let_go: Notify,
+    /// Told when an answer of the store was lost, with what it may have handed out.
+    resync: Notify,
+    /// The worker's present name and lease, while it has one.
+    incarnation: watch::Sender<Option<Arc<Incarnation>>>,
+    owners: Vec<mpsc::UnboundedSender<Message>>,
+    /// Nothing new begins.
+    stop: CancellationToken,
+    /// What runs is dropped.
+    kill: CancellationToken,
+    /// Nothing is held any more, and nothing will be.
+    idle: CancellationToken,
+    handlers: Handle,
+    /// How many more steps the other workers could run, as the last heartbeat was told.
+    others_spare: AtomicUsize,
+    rejected: AtomicUsize,
+}
+
+/// One life of a worker: from its registration to the loss of its lease.
+#[derive(Debug)]
+pub(crate) struct Incarnation {
+    pub(crate) id: WorkerId,
+    /// Cancelled when the lease is lost: what it owns is somebody else's.
+    pub(crate) lost: CancellationToken,
+}
+
+/// A running worker.
+///
+/// Dropping it stops it at once: what runs is dropped, and other workers take its tasks over when
+/// its lease runs out. [`shutdown`](Self::shutdown) is the orderly way.
+#[derive(Debug)]
+pub struct Worker {
+    core: Arc<Core>,
+    loops: JoinSet<()>,
+    runtime: Option<Runtime>,
+}
+
+/// Threads on which handlers run: a handler that blocks its thread takes one of them.
+const MAX_HANDLER_THREADS: usize = 64;
+
+impl WorkerBuilder {
+    pub(crate) fn new(core: Arc<Shared>) -> Self {
+        let settings = Settings {
+            name: format!("{}:{}", host(), std::process::id()),
+            slots: 64,
+            lease: Duration::from_secs(15),
+            poll: Duration::from_secs(1),
+            owners: 2,
+            max_result_bytes: 1024 * 1024,
+        };
+        Self { core, settings }
+    }
+
+    /// What the worker is called in the store, for people; host and process id by default.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.settings.name = name.into();
+        self
+    }
+
+    /// How many steps run at once, and how many tasks are held; 64 by default, at least 1.
+    ///
+    /// Up to 64 handlers that block their threads do so without holding up the others.
+    pub fn slots(mut self, slots: usize) -> Self {
+        self.settings.slots = slots.clamp(1, Semaphore::MAX_PERMITS);
+        self
+    }
+
+    /// How long the worker's tasks stay its own after its last sign of life; 15 seconds by default.
+    ///
+    /// Renewed three times in that time. Shorter: a dead worker's tasks are taken over sooner, and
+    /// a short absence of the store is more easily mistaken for a death.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.settings.lease = lease.max(Duration::from_millis(30));
+        self
+    }
+
+    /// The longest time between two looks at the store while nothing is hinted; 1 second by default.
+    pub fn poll(mut self, poll: Duration) -> Self {
+        self.settings.poll = poll.max(Duration::from_millis(1));
+        self
+    }
+
+    /// The largest result that a step may return, in bytes of JSON; 1 MiB by default.
+    pub fn max_result_bytes(mut self, bytes: usize) -> Self {
+        self.settings.max_result_bytes = bytes;
+        self
+    }
+
+    /// Starts the worker on the current tokio runtime.
+    ///
+    /// On a multi-threaded runtime the handlers get threads of their own, so that one that blocks
+    /// disturbs neither the worker nor your program; on a current-thread runtime, as in a test with
+    /// paused time, everything shares its one thread.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start(self) -> Worker {
+        let Self { core: shared, settings } = self;
+        let (runtime, handlers) = handler_runtime(&settings);
+        let (senders, receivers): (Vec<_>, Vec<_>) =
+            (0..settings.owners).map(|_| mpsc::unbounded_channel()).unzip();
+        let core = Arc::new(Core {
+            slots: Arc::new(Semaphore::new(settings.slots)),
+            shared,
+            settings,
+            held: AtomicUsize::new(0),
+            let_go: Notify::new(),
+            resync: Notify::new(),
+            incarnation: watch::Sender::new(None),
+            owners: senders,
+            stop: CancellationToken::new(),
+            kill: CancellationToken::new(),
+            idle: CancellationToken::new(),
+            handlers,
+            others_spare: AtomicUsize::new(0),
+            rejected: AtomicUsize::new(0),
+        });
+        let mut loops = JoinSet::new();
+        for inbox in receivers {
+            loops.spawn(owner::run(core.clone(), inbox));
+        }
+        loops.spawn(claim::run(core.clone()));
+        loops.spawn(lease::run(core.clone()));
+        core.shared.attach(&core);
+        Worker { core, loops, runtime }
+    }
+}
+
+/// A runtime for handlers beside a multi-threaded one; otherwise the current one.
+fn handler_runtime(settings: &Settings) -> (Option<Runtime>, Handle) {
+    let current = Handle::current();
+    if current.runtime_flavor() == RuntimeFlavor::CurrentThread {
+        return (None, current);
+    }
+    let built = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(settings.slots.min(MAX_HANDLER_THREADS))
+        .thread_name("tasker-handler")
+        .enable_all()
+        .build();
+    match built {
+        Ok(runtime) => {
+            let handle = runtime.handle().clone();
+            (Some(runtime), handle)
+        }
+        Err(error) => {
+            warn!(%error, "no threads for handlers of their own: they share the program's");
+            (None, current)
+        }
+    }
+}
+
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let name = name.or_else(|| std::env::var("HOSTNAME").ok()).unwrap_or_default();
+    if name.trim().is_empty() { "worker".to_owned() } else { name.trim().to_owned() }
+}
+
+impl Worker {
+    /// Stops the worker in good order: nothing new begins, what runs may end within `grace`.
+    ///
+    /// What has not ended by then is told through its cancellation signal, dropped a second later
+    /// and given back: another worker runs it at once, and no attempt is counted. Returns when all
+    /// is settled, or when the store did not answer within a few more seconds; what could not be
+    /// given back is then taken over after its lease.
+    pub async fn shutdown(mut self, grace: Duration) {
+        self.core.stop();
+        let core = self.core.clone();
+        let in_time = tokio::time::timeout(grace, self.finish()).await.is_ok();
+        if !in_time {
+            core.kill.cancel();
+            let settled = tokio::time::timeout(AFTER_GRACE, self.finish()).await;
+            if settled.is_err() {
+                warn!("the store did not answer: tasks are taken over when the lease runs out");
+            }
+        }
+    }
+
+    async fn finish(&mut self) {
+        while let Some(ended) = self.loops.join_next().await {
+            if let Err(error) = ended {
+                warn!(%error, "a worker loop ended badly");
+            }
+        }
+    }
+
+    /// How many reports were refused because the lease was lost or the task had been moved.
+    pub fn rejected_reports(&self) -> usize {
+        self.core.rejected.load(Ordering::Relaxed)
+    }
+
+    /// Whether the worker holds a lease at present.
+    pub fn is_registered(&self) -> bool {
+        self.core.incarnation.borrow().is_some()
+    }
+}
+
+/// How long a shutdown may take after its grace is over.
+const AFTER_GRACE: Duration = Duration::from_secs(5);
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.core.stop();
+        self.core.kill.cancel();
+        if let Some(incarnation) = self.core.incarnation() {
+            incarnation.lost.cancel();
+        }
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Core {
+    /// The worker's name and lease, while it has one.
+    pub(crate) fn incarnation(&self) -> Option<Arc<Incarnation>> {
+        self.incarnation.borrow().clone()
+    }
+
+    /// Hands a task for which room was reserved to its owner.
+    fn own(&self, incarnation: Arc<Incarnation>, task: Snapshot, now: Timestamp) {
+        self.tell(task.id(), Message::Own { incarnation, task: Box::new(task), now });
+    }
+
+    /// How to wait while the store is away.
+    fn patience(&self) -> Patience {
+        Patience::new()
+    }
+
+    fn stop(&self) {
+        self.stop.cancel();
+        self.check_idle();
+    }
+
+    /// After an answer that was lost: asks for whatever it may have handed out.
+    pub(crate) fn resync(&self) {
+        self.resync.notify_one();
+    }
+
+    fn tell(&self, task: TaskId, message: Message) {
+        // The low bits of a version-7 UUID are random.
+        let owner = (task.as_uuid().as_u128() as usize) % self.owners.len();
+        // An owner is gone only when the worker has stopped.
+        let _ = self.owners[owner].send(message);
+    }
+}

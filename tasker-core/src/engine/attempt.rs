@@ -1,0 +1,155 @@
+//! One attempt at a step: its time-out, its cancellation, its panic.
+
+use std::any::Any;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use crate::Json;
+use crate::handler::{StepContext, StepError, StepHandler, StepInput, StepResult};
+use crate::history::{Failure, FailureClass};
+
+/// How long a handler that was cancelled may wind up before its future is dropped.
+const WIND_UP: Duration = Duration::from_secs(1);
+
+/// Messages and codes are cut to this many bytes: they are for people, and stored with every row.
+const MAX_MESSAGE: usize = 4096;
+
+/// What an attempt came to.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// An outcome that is to be recorded.
+    Outcome { outcome: Result<Json, Failure>, retry_after: Option<Duration> },
+    /// It was no longer wanted; nothing is recorded.
+    Cancelled,
+}
+
+/// Runs a handler until it ends, times out or is cancelled.
+pub(super) async fn run(
+    handler: Arc<dyn StepHandler>,
+    input: Arc<StepInput>,
+    max_result_bytes: usize,
+) -> Ended {
+    let step = StepContext::new(input.clone());
+    let mut process = Box::pin(async move { handler.process(step).await });
+    let result = tokio::select! {
+        // A handler that is ready at once costs no timer.
+        biased;
+        result = catch_panics(process.as_mut()) => result,
+        () = timed_out(&input) => return Ended::failed(time_out_failure(&input)),
+        () = input.cancellation.cancelled() => {
+            // Whether it winds up or is dropped: its outcome is nobody's.
+            let _ = tokio::time::timeout(WIND_UP, catch_panics(process.as_mut())).await;
+            return Ended::Cancelled;
+        }
+    };
+    match result {
+        Ok(Ok(output)) => match unstorable(&output.0, max_result_bytes) {
+            None => Ended::Outcome { outcome: Ok(output.0), retry_after: None },
+            Some(failure) => Ended::failed(failure),
+        },
+        Ok(Err(_)) if input.cancellation.is_cancelled() => Ended::Cancelled,
+        Ok(Err(error)) => failed(error),
+        Err(panic) => Ended::failed(panicked(panic.as_ref())),
+    }
+}
+
+impl Ended {
+    fn failed(failure: Failure) -> Self {
+        Self::Outcome { outcome: Err(failure), retry_after: None }
+    }
+}
+
+/// Resolves when the attempt's time is over, heartbeats considered.
+async fn timed_out(input: &StepInput) {
+    loop {
+        let deadline = input.time.deadline();
+        tokio::time::sleep_until(deadline).await;
+        if input.time.deadline() <= deadline {
+            return;
+        }
+    }
+}
+
+/// Polls a handler so that its panic stays its own.
+async fn catch_panics(
+    mut process: Pin<&mut (impl Future<Output = StepResult> + ?Sized)>,
+) -> Result<StepResult, Box<dyn Any + Send>> {
+    poll_fn(|context| {
+        // A handler that panicked is never polled again, so nobody sees what it left half done.
+        match catch_unwind(AssertUnwindSafe(|| process.as_mut().poll(context))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(result)) => Poll::Ready(Ok(result)),
+            Err(panic) => Poll::Ready(Err(panic)),
+        }
+    })
+    .await
+}
+
+/// The failure of an attempt that took too long.
+pub(super) fn time_out_failure(input: &StepInput) -> Failure {
+    let timeout = input.template.step(input.step).timeout;
+    Failure {
+        class: FailureClass::TimedOut,
+        code: "TIMED_OUT".to_owned(),
+        message: format!("the attempt took longer than its time-out of {timeout:?}"),
+    }
+}
+
+/// The failure of an attempt that took too long and does not give its thread back.
+pub(super) fn blocked_failure(input: &StepInput) -> Failure {
+    let mut failure = time_out_failure(input);
+    failure.message.push_str("; its handler blocks its thread: move that part to `spawn_blocking`");
+    failure
+}
+
+fn failed(error: StepError) -> Ended {
+    let (class, code, message, retry_after) = match error {
+        StepError::Retryable { message, code, retry_after } => {
+            let code = code.unwrap_or_else(|| "RETRYABLE".to_owned());
+            (FailureClass::Retryable, code, message, retry_after)
+        }
+        StepError::Permanent { message, code } => (FailureClass::Permanent, code, message, None),
+    };
+    let failure = Failure { class, code: fit(code), message: fit(message) };
+    Ended::Outcome { outcome: Err(failure), retry_after }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Failure {
+    let said = panic.downcast_ref::<&str>().map(|said| (*said).to_owned());
+    let said = said.or_else(|| panic.downcast_ref::<String>().cloned());
+    let message = match said {
+        Some(said) => format!("the handler panicked: {said}"),
+        None => "the handler panicked".to_owned(),
+    };
+    Failure { class: FailureClass::Panicked, code: "PANICKED".to_owned(), message: fit(message) }
+}
+
+/// Why a result cannot be stored, if it cannot.
+fn unstorable(result: &Json, max_bytes: usize) -> Option<Failure> {
+    let bytes = result.as_str().len();
+    let (code, message) = if bytes > max_bytes {
+        let message = format!(
+            "the result has {bytes} bytes of JSON and {max_bytes} are allowed: \
+             store it elsewhere and return where"
+        );
+        ("RESULT_TOO_LARGE", message)
+    } else if result.has_nul() {
+        ("RESULT_HAS_NUL", "the result has a NUL character, which cannot be stored".to_owned())
+    } else {
+        return None;
+    };
+    Some(Failure { class: FailureClass::Unstorable, code: code.to_owned(), message })
+}
+
+/// A text that every store takes: not too long, no NUL.
+fn fit(mut text: String) -> String {
+    if text.len() > MAX_MESSAGE {
+        text.truncate(text.floor_char_boundary(MAX_MESSAGE));
+        text.push('…');
+    }
+    if text.contains('\0') { text.replace('\0', "␀") } else { text }
+}

@@ -1,0 +1,161 @@
+//! Gets tasks and offered steps whenever the worker has room for them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tracing::warn;
+
+use super::owner::Message;
+use super::{Core, Incarnation, Room};
+use crate::TaskId;
+use crate::snapshot::Snapshot;
+use crate::store::{ClaimRequest, Claimed, News, Work};
+
+/// The most tasks that one claim asks for: larger batches cost more than they save.
+const BATCH: usize = 128;
+
+/// Claims until the worker stops.
+pub(super) async fn run(core: Arc<Core>) {
+    let mut incarnations = core.incarnation.subscribe();
+    loop {
+        let incarnation = tokio::select! {
+            () = core.stop.cancelled() => return,
+            found = incarnations.wait_for(Option::is_some) => match found {
+                Ok(found) => found.clone(),
+                Err(_) => return,
+            },
+        };
+        let Some(incarnation) = incarnation else { continue };
+        tokio::select! {
+            () = core.stop.cancelled() => return,
+            () = claim_for(&core, &incarnation) => {}
+        }
+        // The next name, not the one that was lost.
+        let id = incarnation.id;
+        tokio::select! {
+            () = core.stop.cancelled() => return,
+            moved = incarnations.wait_for(|now| now.as_ref().is_none_or(|now| now.id != id)) => {
+                if moved.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Claims until the lease is lost.
+///
+/// May be dropped at any await: a claim whose answer nobody hears is made good by the shutdown,
+/// which retires the worker and with it whatever stands in its name.
+async fn claim_for(core: &Arc<Core>, incarnation: &Arc<Incarnation>) {
+    let mut patience = core.patience();
+    let mut recover = false;
+    loop {
+        if incarnation.lost.is_cancelled() {
+            return;
+        }
+        let mut room = Room::reserve(core, BATCH);
+        let request = ClaimRequest {
+            worker: incarnation.id,
+            routes: core.shared.registry.routes().clone(),
+            tasks: room.size(),
+            offers: core.slots.available_permits().min(BATCH),
+            holding: if recover { Some(held(core).await) } else { None },
+        };
+        match core.shared.store.claim(request).await {
+            Ok(Claimed::Work(work)) => {
+                patience.reset();
+                let recovered = std::mem::take(&mut recover);
+                let had_room = room.size() > 0;
+                let wait = dispatch(core, incarnation, work, &mut room, recovered);
+                drop(room);
+                if let Some(wait) = wait {
+                    recover = rest(core, incarnation, wait, had_room).await;
+                }
+            }
+            Ok(Claimed::LeaseLost) => {
+                return incarnation.lost.cancel();
+            }
+            Err(error) => {
+                // Whether it claimed something is unknown.
+                drop(room);
+                recover = true;
+                warn!(%error, "no work can be claimed");
+                patience.pause().await;
+            }
+        }
+    }
+}
+
+/// Hands the work to its owners; the time to wait before the next claim, `None` for not at all.
+fn dispatch(
+    core: &Core,
+    incarnation: &Arc<Incarnation>,
+    work: Work,
+    room: &mut Room,
+    recovered: bool,
+) -> Option<Duration> {
+    let Work { now, tasks, offers, news, next_in } = work;
+    let (asked, taken) = (room.size(), tasks.len());
+    // Recovered tasks come on top of what was asked for.
+    room.take(taken);
+    for task in tasks {
+        core.own(incarnation.clone(), Snapshot::replay(&task), now);
+    }
+    for offer in offers {
+        let id = offer.task.id;
+        core.tell(
+            id,
+            Message::Offer { incarnation: incarnation.clone(), offer: Box::new(offer), now },
+        );
+    }
+    for item in news {
+        let (News::Settled { task, .. } | News::Revoked { task }) = &item;
+        core.tell(*task, Message::News(item.clone()));
+    }
+    if recovered {
+        // News may have been lost with the answer as well.
+        for owner in &core.owners {
+            let _ = owner.send(Message::Reload);
+        }
+    }
+    if asked > 0 && taken >= asked && next_in == Some(Duration::ZERO) {
+        return None;
+    }
+    let poll = core.settings.poll;
+    // With no room, time alone brings nothing.
+    Some(if asked == 0 { poll } else { next_in.map_or(poll, |next| next.min(poll)) })
+}
+
+/// Waits for a reason to claim again; true if the answer to an earlier call was lost.
+async fn rest(core: &Core, incarnation: &Incarnation, wait: Duration, had_room: bool) -> bool {
+    tokio::select! {
+        biased;
+        () = incarnation.lost.cancelled() => false,
+        () = core.resync.notified() => true,
+        () = core.shared.store.wait_for_work(wait) => {
+            if !core.has_room() {
+                // Nothing can be taken now; only news is fetched, and not in a hurry.
+                core.until_room(NEWS_PAUSE).await;
+            }
+            false
+        }
+        () = core.let_go.notified(), if !had_room => false,
+    }
+}
+
+/// While the worker is full, the least time between two claims that can only bring news.
+const NEWS_PAUSE: Duration = Duration::from_millis(50);
+
+/// The tasks that the owners hold.
+async fn held(core: &Core) -> Vec<TaskId> {
+    let mut ids = Vec::new();
+    for owner in &core.owners {
+        let (answer, answered) = oneshot::channel();
+        if owner.send(Message::List { answer }).is_ok() {
+            ids.extend(answered.await.unwrap_or_default());
+        }
+    }
+    ids
+}

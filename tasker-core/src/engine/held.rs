@@ -1,0 +1,116 @@
+//! What an owner holds: its tasks, the steps it runs for other owners, and their attempts.
+
+use std::sync::{Arc, OnceLock};
+
+use tokio_util::sync::CancellationToken;
+
+use super::Incarnation;
+use crate::StepIndex;
+use crate::decide::Report;
+use crate::handler::{AttemptTime, StepInput};
+use crate::history::Recorded;
+use crate::snapshot::Snapshot;
+
+/// A task that the worker owns, or of which it runs one offered step.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) snapshot: Snapshot,
+    pub(super) incarnation: Arc<Incarnation>,
+    /// Told when the task is no longer the worker's.
+    pub(super) cancellation: CancellationToken,
+    /// What runs, here or at a worker that took an offer.
+    pub(super) attempts: Vec<Attempt>,
+    /// Reports that are to be settled.
+    pub(super) reports: Vec<Report>,
+    /// Rows that other workers added.
+    pub(super) arrived: Vec<Recorded>,
+    /// Steps that are to be offered to other workers.
+    pub(super) offers: Vec<StepIndex>,
+    /// Whether it waits to be decided on.
+    pub(super) pending: bool,
+}
+
+/// A step that runs.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) step: StepIndex,
+    pub(super) seq: u32,
+    /// `None` where another worker runs it.
+    pub(super) input: Option<Arc<StepInput>>,
+}
+
+impl Held {
+    pub(super) fn new(snapshot: Snapshot, incarnation: Arc<Incarnation>) -> Self {
+        Self {
+            cancellation: incarnation.lost.child_token(),
+            snapshot,
+            incarnation,
+            attempts: Vec::new(),
+            reports: Vec::new(),
+            arrived: Vec::new(),
+            offers: Vec::new(),
+            pending: false,
+        }
+    }
+
+    /// Notes that a step begins, and makes what its attempt is given.
+    pub(super) fn begin(&mut self, step: StepIndex) -> Arc<StepInput> {
+        let (task, now) = (&self.snapshot, self.snapshot.step(step));
+        let template = task.template().clone();
+        let policy = template.step(step);
+        let input = Arc::new(StepInput {
+            task: task.id(),
+            step,
+            context: task.context().clone(),
+            results: task.share_results(),
+            attempt: now.next_attempt(),
+            attempts_left: if policy.retry.retryable {
+                policy.retry.limit.saturating_sub(now.counted() + 1)
+            } else {
+                0
+            },
+            cancellation: self.cancellation.clone(),
+            time: AttemptTime::from_now(policy.timeout),
+            key: OnceLock::new(),
+            template,
+        });
+        let seq = now.next_seq();
+        self.attempts.push(Attempt { step, seq, input: Some(input.clone()) });
+        input
+    }
+
+    /// Notes that a step is to be run by another worker.
+    pub(super) fn offer(&mut self, step: StepIndex) {
+        let seq = self.snapshot.step(step).next_seq();
+        self.attempts.push(Attempt { step, seq, input: None });
+        self.offers.push(step);
+    }
+
+    /// Whether an attempt at this row of a step's log is under way.
+    pub(super) fn runs(&self, step: StepIndex, seq: u32) -> bool {
+        self.attempts.iter().any(|attempt| attempt.step == step && attempt.seq == seq)
+    }
+
+    /// Whether anything of it runs in this process.
+    pub(super) fn runs_here(&self) -> bool {
+        self.attempts.iter().any(|attempt| attempt.input.is_some())
+    }
+
+    /// Whether other workers run parts of it.
+    pub(super) fn is_shared(&self) -> bool {
+        self.attempts.iter().any(|attempt| attempt.input.is_none())
+    }
+
+    /// Gives up on whatever runs.
+    pub(super) fn give_up(&mut self) {
+        for attempt in self.attempts.drain(..) {
+            self.snapshot.give_back(attempt.step);
+        }
+    }
+
+    /// Forgets an attempt; `None` if it was forgotten before.
+    pub(super) fn end_attempt(&mut self, step: StepIndex, seq: u32) -> Option<Attempt> {
+        let found = self.attempts.iter().position(|it| it.step == step && it.seq == seq)?;
+        Some(self.attempts.swap_remove(found))
+    }
+}

@@ -1,0 +1,432 @@
+//! Holds tasks: asks `decide` what becomes of them, settles it, and starts what may run.
+//!
+//! One loop, one task at a time in its hands, so nothing here needs a lock. Reports that arrive
+//! while a commit runs are settled together by the next one: that is the group commit.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior};
+use tracing::{Instrument, info_span, warn};
+
+use super::attempt::{self, Ended};
+use super::held::Held;
+use super::{Core, Incarnation};
+use crate::decide::{self, Report};
+use crate::event::EventKind;
+use crate::snapshot::Snapshot;
+use crate::store::{News, OfferedStep, RunningStep};
+use crate::{StepIndex, TaskId};
+
+/// What an owner is told.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// A task is yours.
+    Own { incarnation: Arc<Incarnation>, task: Box<Snapshot>, now: Timestamp },
+    /// A step of somebody else's task is yours to run.
+    Offer { incarnation: Arc<Incarnation>, offer: Box<OfferedStep>, now: Timestamp },
+    /// Another process did something to a task of yours.
+    News(News),
+    /// An attempt has ended.
+    Ended { task: TaskId, step: StepIndex, seq: u32, ran_for: Duration, ended: Ended },
+    /// News may have been lost: read again whatever you share with others.
+    Reload,
+    /// Which tasks do you hold?
+    List { answer: oneshot::Sender<Vec<TaskId>> },
+    /// Which steps have been running for long?
+    Inspect { longer_than: Duration, answer: oneshot::Sender<Vec<RunningStep>> },
+}
+
+/// Messages read in one go: more do not make a batch cheaper.
+const MAIL: usize = 1024;
+
+/// How often attempts that do not give their thread back are looked for, and how late they may be.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// An owner of tasks.
+pub(super) struct Owner {
+    pub(super) core: Arc<Core>,
+    /// Its tasks.
+    pub(super) held: HashMap<TaskId, Held>,
+    /// Offered steps that it runs for other owners.
+    pub(super) borrowed: HashMap<(TaskId, StepIndex), Held>,
+    /// Steps that wait for a slot.
+    queue: VecDeque<(TaskId, StepIndex, Whose)>,
+    /// When steps of held tasks that wait for a retry are due.
+    due: BinaryHeap<Reverse<(Instant, TaskId)>>,
+    /// Tasks and offers to decide on.
+    pub(super) pending: Vec<TaskId>,
+    pub(super) pending_offers: Vec<(TaskId, StepIndex)>,
+    /// Tasks whose stored state has to be read again.
+    pub(super) stale: Vec<TaskId>,
+    /// The store's clock, as last told.
+    pub(super) clock: (Instant, Timestamp),
+    /// Steps that others were offered and have not settled.
+    pub(super) offered: usize,
+    stopping: bool,
+    killed_at: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    Mine,
+    Theirs,
+}
+
+/// Holds tasks until the worker has stopped and the last one is let go.
+pub(super) async fn run(core: Arc<Core>, mut inbox: mpsc::UnboundedReceiver<Message>) {
+    let mut owner = Owner::new(core.clone());
+    let mut mail = Vec::with_capacity(MAIL);
+    let mut sweep = tokio::time::interval(SWEEP);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let due = owner.due.peek().map(|Reverse((at, _))| *at);
+        tokio::select! {
+            biased;
+            _ = inbox.recv_many(&mut mail, MAIL) => {}
+            permit = core.slots.clone().acquire_owned(), if !owner.queue.is_empty() => {
+                if let Ok(permit) = permit {
+                    owner.start_next(permit);
+                }
+            }
+            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+            _ = sweep.tick(), if owner.has_attempts() => owner.sweep(),
+            () = core.stop.cancelled(), if !owner.stopping => owner.stop(),
+            () = core.kill.cancelled(), if owner.killed_at.is_none() => owner.kill(),
+            () = core.idle.cancelled() => return,
+        }
+        owner.abandon_lost();
+        owner.wake_due();
+        for message in mail.drain(..) {
+            owner.read(message);
+        }
+        owner.start();
+        while owner.settle().await {
+            owner.start();
+        }
+    }
+}
+
+impl Owner {
+    fn new(core: Arc<Core>) -> Self {
+        Self {
+            core,
+            held: HashMap::new(),
+            borrowed: HashMap::new(),
+            queue: VecDeque::new(),
+            due: BinaryHeap::new(),
+            pending: Vec::new(),
+            pending_offers: Vec::new(),
+            stale: Vec::new(),
+            clock: (Instant::now(), Timestamp::UNIX_EPOCH),
+            offered: 0,
+            stopping: false,
+            killed_at: None,
+        }
+    }
+
+    /// The store's time, carried on by this process's clock since it was last told.
+    pub(super) fn now(&self) -> Timestamp {
+        let (instant, told) = self.clock;
+        told.checked_add(instant.elapsed()).unwrap_or(told)
+    }
+
+    fn set_clock(&mut self, now: Timestamp) {
+        self.clock = (Instant::now(), now);
+    }
+
+    fn read(&mut self, message: Message) {
+        match message {
+            Message::Own { incarnation, task, now } => {
+                self.set_clock(now);
+                self.own(Held::new(*task, incarnation));
+            }
+            Message::Offer { incarnation, offer, now } => {
+                self.set_clock(now);
+                let OfferedStep { task, step, .. } = *offer;
+                let held = Held::new(Snapshot::replay(&task), incarnation);
+                self.borrowed.insert((task.id, step), held);
+                self.queue.push_back((task.id, step, Whose::Theirs));
+            }
+            Message::News(News::Settled { task, row }) => {
+                if let Some(held) = self.held.get_mut(&task) {
+                    let step = row.transition.step;
+                    if let Some(step) = step
+                        && held.end_attempt(step, row.transition.seq).is_some()
+                    {
+                        self.offered = self.offered.saturating_sub(1);
+                    }
+                    held.arrived.push(row);
+                    self.decide_on(task);
+                }
+            }
+            // Perhaps it was claimed back since: only the store knows.
+            Message::News(News::Revoked { task }) => self.stale.push(task),
+            Message::Ended { task, step, seq, ran_for, ended } => {
+                self.ended(task, step, seq, ran_for, ended);
+            }
+            Message::Reload => {
+                let shared = self.held.iter().filter(|(_, held)| held.is_shared());
+                self.stale.extend(shared.map(|(id, _)| *id));
+            }
+            Message::List { answer } => {
+                // Whoever asked may have gone.
+                let _ = answer.send(self.held.keys().copied().collect());
+            }
+            Message::Inspect { longer_than, answer } => {
+                let _ = answer.send(self.running_longer_than(longer_than));
+            }
+        }
+    }
+
+    fn own(&mut self, held: Held) {
+        let id = held.snapshot.id();
+        let template = held.snapshot.template().clone();
+        let now = self.now();
+        self.core.shared.events.tell(id, &template, now, || EventKind::TaskStarted);
+        if self.held.insert(id, held).is_some() {
+            // It was recovered although it was held: one place too many was counted.
+            self.core.release(1);
+        }
+        self.begin(id);
+    }
+
+    /// Looks at a task that has just come into the owner's hands.
+    pub(super) fn begin(&mut self, id: TaskId) {
+        let now = self.now();
+        let Some(held) = self.held.get_mut(&id) else { return };
+        // Nearly every task may simply run; whatever is to be written is decided in turn.
+        if self.stopping || !decide::may_run(&held.snapshot, now) {
+            return self.decide_on(id);
+        }
+        self.enqueue_runnable(id);
+    }
+
+    /// Queues the steps of a task that may run now.
+    pub(super) fn enqueue_runnable(&mut self, id: TaskId) {
+        let now = self.now();
+        let Some(held) = self.held.get_mut(&id) else { return };
+        if self.stopping {
+            return;
+        }
+        let registry = &self.core.shared.registry;
+        let mut parked = false;
+        for step in held.snapshot.take_runnable(now) {
+            let handler = decide::handler_of(&held.snapshot, step);
+            if registry.step_handler(held.snapshot.template(), handler).is_some() {
+                self.queue.push_back((id, step, Whose::Mine));
+            } else {
+                held.snapshot.park(step);
+                parked = true;
+            }
+        }
+        if let Some(at) = held.snapshot.next_due() {
+            let wait = Duration::try_from(at.duration_since(now)).unwrap_or_default();
+            self.due.push(Reverse((Instant::now() + wait, id)));
+        }
+        if parked {
+            self.decide_on(id);
+        }
+    }
+
+    pub(super) fn decide_on(&mut self, id: TaskId) {
+        if let Some(held) = self.held.get_mut(&id)
+            && !held.pending
+        {
+            held.pending = true;
+            self.pending.push(id);
+        }
+    }
+
+    fn wake_due(&mut self) {
+        let now = Instant::now();
+        while let Some(Reverse((at, id))) = self.due.peek().copied()
+            && at <= now
+        {
+            self.due.pop();
+            self.enqueue_runnable(id);
+        }
+    }
+
+    fn has_attempts(&self) -> bool {
+        !self.held.is_empty() || !self.borrowed.is_empty()
+    }
+
+    /// Starts as many queued steps as there are slots.
+    fn start(&mut self) {
+        while !self.queue.is_empty()
+            && let Ok(permit) = self.core.slots.clone().try_acquire_owned()
+        {
+            self.start_next(permit);
+        }
+        self.offer_excess();
+    }
+
+    /// Starts the next queued step that is still wanted.
+    fn start_next(&mut self, permit: OwnedSemaphorePermit) {
+        while let Some((task, step, whose)) = self.queue.pop_front() {
+            let held = match whose {
+                Whose::Mine => self.held.get_mut(&task),
+                Whose::Theirs => self.borrowed.get_mut(&(task, step)),
+            };
+            let Some(held) = held else { continue };
+            if whose == Whose::Mine && (held.snapshot.has_failed() || self.stopping) {
+                held.snapshot.give_back(step);
+                self.decide_on(task);
+                continue;
+            }
+            let template = held.snapshot.template().clone();
+            let name = decide::handler_of(&held.snapshot, step);
+            let Some(handler) = self.core.shared.registry.step_handler(&template, name) else {
+                continue;
+            };
+            let input = held.begin(step);
+            let seq = held.snapshot.step(step).next_seq();
+            let attempt = input.attempt;
+            let name = &template.step(step).name;
+            let now = self.now();
+            let events = &self.core.shared.events;
+            events.tell(task, &template, now, || EventKind::StepStarted {
+                step: name.clone(),
+                attempt,
+            });
+            let span = info_span!("step", %task, step = name.as_str(), attempt);
+            let core = self.core.clone();
+            let max_result_bytes = core.settings.max_result_bytes;
+            let run = async move {
+                let ended = attempt::run(handler, input.clone(), max_result_bytes).await;
+                let ran_for = input.time.elapsed();
+                drop(permit);
+                core.tell(task, Message::Ended { task, step, seq, ran_for, ended });
+            };
+            // Not awaited by anybody: it ends by its time-out, its cancellation or with its runtime.
+            drop(self.core.handlers.spawn(run.instrument(span)));
+            return;
+        }
+    }
+
+    /// Offers steps that wait for a slot to workers that have one.
+    fn offer_excess(&mut self) {
+        let spare = self.core.others_spare.load(std::sync::atomic::Ordering::Relaxed);
+        let room = spare.saturating_sub(self.offered).min(self.queue.len());
+        for _ in 0..room {
+            // The last in the queue would wait longest.
+            let Some((task, step, whose)) = self.queue.pop_back() else { return };
+            match (whose, self.held.get_mut(&task)) {
+                (Whose::Mine, Some(held)) if !held.snapshot.has_failed() => {
+                    held.offer(step);
+                    self.offered += 1;
+                    self.decide_on(task);
+                }
+                (Whose::Mine | Whose::Theirs, _) => self.queue.push_front((task, step, whose)),
+            }
+        }
+    }
+
+    fn ended(&mut self, task: TaskId, step: StepIndex, seq: u32, ran_for: Duration, ended: Ended) {
+        let borrowed = self.borrowed.get_mut(&(task, step));
+        let is_borrowed = borrowed.as_ref().is_some_and(|held| held.runs(step, seq));
+        let held = if is_borrowed { borrowed } else { self.held.get_mut(&task) };
+        // An attempt that was settled without its handler, or that the task went on without.
+        let Some(held) = held else { return };
+        if held.end_attempt(step, seq).is_none() {
+            return;
+        }
+        match ended {
+            Ended::Outcome { outcome, retry_after } => {
+                held.reports.push(Report { step, seq, ran_for, outcome, retry_after });
+            }
+            Ended::Cancelled => held.snapshot.give_back(step),
+        }
+        if is_borrowed {
+            self.pending_offers.push((task, step));
+        } else {
+            self.decide_on(task);
+        }
+    }
+
+    /// Settles the attempts whose handlers do not give their threads back in time.
+    fn sweep(&mut self) {
+        let now = Instant::now();
+        if self.killed_at.is_some_and(|at| now > at + SWEEP) {
+            return self.give_up();
+        }
+        let mut blocked = Vec::new();
+        for held in self.held.values().chain(self.borrowed.values()) {
+            for running in &held.attempts {
+                if let Some(input) = &running.input
+                    && now > input.time.deadline() + SWEEP
+                {
+                    blocked.push((input.clone(), running.seq));
+                }
+            }
+        }
+        for (input, seq) in blocked {
+            let (task, step) = (input.task, input.step);
+            warn!(%task, step = input.template.step(step).name, "a handler blocks its thread");
+            let outcome = Err(attempt::blocked_failure(&input));
+            let ended = Ended::Outcome { outcome, retry_after: None };
+            self.ended(task, step, seq, input.time.elapsed(), ended);
+        }
+    }
+
+    fn running_longer_than(&self, limit: Duration) -> Vec<RunningStep> {
+        let attempts = self.held.iter().flat_map(|(task, held)| {
+            held.attempts.iter().filter_map(move |running| Some((*task, running.input.as_ref()?)))
+        });
+        attempts
+            .map(|(task, input)| RunningStep {
+                task,
+                step: input.step,
+                running_for: input.time.elapsed(),
+            })
+            .filter(|running| running.running_for > limit)
+            .collect()
+    }
+
+    /// Begins nothing more: tasks of which nothing runs are given back.
+    fn stop(&mut self) {
+        self.stopping = true;
+        for (task, step, whose) in std::mem::take(&mut self.queue) {
+            match whose {
+                Whose::Mine => {
+                    if let Some(held) = self.held.get_mut(&task) {
+                        held.snapshot.give_back(step);
+                    }
+                }
+                Whose::Theirs => drop(self.borrowed.remove(&(task, step))),
+            }
+        }
+        let all: Vec<_> = self.held.keys().copied().collect();
+        all.into_iter().for_each(|task| self.decide_on(task));
+    }
+
+    /// Cancels what runs.
+    fn kill(&mut self) {
+        self.stop();
+        self.killed_at = Some(Instant::now());
+        for held in self.held.values_mut().chain(self.borrowed.values_mut()) {
+            held.cancellation.cancel();
+        }
+    }
+
+    /// Gives up on handlers that do not give their threads back although they were cancelled.
+    fn give_up(&mut self) {
+        self.borrowed.clear();
+        self.held.values_mut().for_each(Held::give_up);
+        self.stop();
+    }
+
+    /// Forgets the steps of a task that wait for a slot.
+    pub(super) fn forget_queued(&mut self, id: TaskId) {
+        self.queue.retain(|(task, _, whose)| *task != id || *whose == Whose::Theirs);
+    }
+
+    pub(super) const fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+}

@@ -1,0 +1,257 @@
+//! The owner's writing side: what was decided becomes durable, then it takes effect.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tracing::{debug, warn};
+
+use super::Incarnation;
+use super::held::Held;
+use super::owner::Owner;
+use crate::decide;
+use crate::event::EventKind;
+use crate::history::{Author, Occurrence};
+use crate::snapshot::Snapshot;
+use crate::store::{Applied, Committed, StoredTask, TaskChange, Then};
+use crate::{StepIndex, TaskId, TaskState};
+
+/// A change on its way to the store.
+struct Decided {
+    incarnation: Arc<Incarnation>,
+    change: TaskChange,
+    /// Which offered step it settles, if it settles one.
+    offer: Option<StepIndex>,
+}
+
+impl Owner {
+    /// Decides on all that is pending and commits it; false if there was nothing to do.
+    pub(super) async fn settle(&mut self) -> bool {
+        self.reload_stale().await;
+        let mut decided = self.decide_pending();
+        let worked = !decided.is_empty();
+        // All of them bear one name, but for the moment after a lease was lost.
+        while let Some(first) = decided.first() {
+            let incarnation = first.incarnation.clone();
+            let (batch, rest): (Vec<_>, Vec<_>) = decided
+                .into_iter()
+                .partition(|other| Arc::ptr_eq(&other.incarnation, &incarnation));
+            decided = rest;
+            self.commit(&incarnation, batch).await;
+        }
+        worked || !self.pending.is_empty() || !self.stale.is_empty()
+    }
+
+    fn decide_pending(&mut self) -> Vec<Decided> {
+        let now = self.now();
+        let mut decided = Vec::with_capacity(self.pending.len() + self.pending_offers.len());
+        for id in std::mem::take(&mut self.pending) {
+            let stopping = self.is_stopping();
+            let Some(held) = self.held.get_mut(&id) else { continue };
+            held.pending = false;
+            let reports = std::mem::take(&mut held.reports);
+            let arrived = std::mem::take(&mut held.arrived);
+            let mut change = decide::settle(&mut held.snapshot, reports, &arrived, now);
+            let offers = std::mem::take(&mut held.offers);
+            change.offers = decide::offers(&held.snapshot, &offers);
+            if stopping && change.then == Then::Keep && !held.runs_here() {
+                change.then = decide::hand_back(&held.snapshot);
+            }
+            if change.is_empty() {
+                self.enqueue_runnable(id);
+            } else {
+                let incarnation = held.incarnation.clone();
+                decided.push(Decided { incarnation, change, offer: None });
+            }
+        }
+        for (id, step) in std::mem::take(&mut self.pending_offers) {
+            let Some(mut held) = self.borrowed.remove(&(id, step)) else { continue };
+            // Nothing is to be reported of an attempt that was cancelled.
+            let Some(report) = held.reports.pop() else { continue };
+            if let Some(change) = decide::settle_offer(&held.snapshot, report) {
+                let incarnation = held.incarnation.clone();
+                decided.push(Decided { incarnation, change, offer: Some(step) });
+                self.borrowed.insert((id, step), held);
+            }
+        }
+        decided
+    }
+
+    /// Commits a batch, however long the store is away, and lets it take effect.
+    async fn commit(&mut self, incarnation: &Arc<Incarnation>, batch: Vec<Decided>) {
+        let author = Author::Worker(incarnation.id);
+        let mut patience = self.core.patience();
+        let committed = loop {
+            let changes = batch.iter().map(|decided| decided.change.clone()).collect();
+            match self.core.shared.store.commit(&author, changes).await {
+                Ok(committed) => break committed,
+                Err(error) => {
+                    // It may have been applied all the same; then the next try conflicts, and what
+                    // is stored decides.
+                    warn!(%error, tasks = batch.len(), "outcomes cannot be recorded yet");
+                    tokio::select! {
+                        () = patience.pause() => {}
+                        () = self.core.kill.cancelled() => return self.abandon(incarnation),
+                        () = incarnation.lost.cancelled() => return self.abandon(incarnation),
+                    }
+                }
+            }
+        };
+        match committed {
+            Committed::LeaseLost => {
+                let rows: usize = batch.iter().map(|decided| decided.change.rows.len()).sum();
+                self.core.rejected.fetch_add(rows, Ordering::Relaxed);
+                incarnation.lost.cancel();
+                self.abandon(incarnation);
+            }
+            Committed::Changes { now, applied } => {
+                self.clock = (tokio::time::Instant::now(), now);
+                for (decided, applied) in batch.into_iter().zip(applied) {
+                    self.take_effect(decided, applied);
+                }
+            }
+        }
+    }
+
+    fn take_effect(&mut self, decided: Decided, applied: Applied) {
+        let Decided { change, offer, .. } = decided;
+        let id = change.task;
+        let held = match offer {
+            Some(step) => self.borrowed.remove(&(id, step)),
+            None => None,
+        };
+        if applied == Applied::Conflict {
+            debug!(task = %id, "the task was moved by somebody else");
+            self.core.rejected.fetch_add(change.rows.len(), Ordering::Relaxed);
+            if offer.is_none() {
+                self.stale.push(id);
+            }
+            return;
+        }
+        let Some(held) = held.as_ref().or_else(|| self.held.get(&id)) else { return };
+        self.tell(held, &change);
+        match change.then {
+            Then::Keep if offer.is_none() => self.enqueue_runnable(id),
+            Then::Keep => {}
+            Then::Queue { .. } => self.let_go(id),
+            Then::End { .. } => {
+                self.let_go(id);
+                self.core.shared.events.ended(id);
+            }
+        }
+    }
+
+    fn tell(&self, held: &Held, change: &TaskChange) {
+        let events = &self.core.shared.events;
+        let (id, template, at) = (change.task, held.snapshot.template(), self.now());
+        for row in &change.rows {
+            events.tell_row(id, template, at, row);
+        }
+        let Then::End { state, degraded } = change.then else { return };
+        match state {
+            TaskState::Complete => {
+                events.tell(id, template, at, || EventKind::TaskCompleted { degraded });
+            }
+            TaskState::Error => {
+                let quarantined =
+                    |what: &Occurrence| matches!(what, Occurrence::Quarantined { .. });
+                if !change.rows.iter().any(|row| quarantined(&row.what)) {
+                    let reason = || escalation(&held.snapshot);
+                    events.tell(id, template, at, || EventKind::TaskEscalated { reason: reason() });
+                }
+                events.tell(id, template, at, || EventKind::TaskFailed);
+            }
+            TaskState::Cancelled | TaskState::Pending | TaskState::InProgress => {}
+        }
+    }
+
+    /// Forgets a task that is somebody else's now, or nobody's.
+    pub(super) fn let_go(&mut self, id: TaskId) {
+        if let Some(held) = self.held.remove(&id) {
+            held.cancellation.cancel();
+            let offered = held.attempts.iter().filter(|attempt| attempt.input.is_none()).count();
+            self.offered = self.offered.saturating_sub(offered);
+            self.core.release(1);
+        }
+    }
+
+    /// Forgets everything that was held under a name that is gone.
+    fn abandon(&mut self, incarnation: &Arc<Incarnation>) {
+        let gone = |held: &Held| Arc::ptr_eq(&held.incarnation, incarnation);
+        let tasks: Vec<_> =
+            self.held.iter().filter(|(_, held)| gone(held)).map(|(id, _)| *id).collect();
+        tasks.into_iter().for_each(|id| self.let_go(id));
+        self.borrowed.retain(|_, held| !gone(held));
+    }
+
+    /// Forgets what is held under names that are gone.
+    pub(super) fn abandon_lost(&mut self) {
+        let lost = self.held.values().chain(self.borrowed.values());
+        let lost = lost.map(|held| &held.incarnation).find(|it| it.lost.is_cancelled());
+        if let Some(incarnation) = lost.cloned() {
+            self.abandon(&incarnation);
+        }
+    }
+
+    /// Reads tasks again that somebody else has moved.
+    async fn reload_stale(&mut self) {
+        for id in std::mem::take(&mut self.stale) {
+            let Some(held) = self.held.get(&id) else { continue };
+            let incarnation = held.incarnation.clone();
+            let mut patience = self.core.patience();
+            let stored = loop {
+                match self.core.shared.store.load(id).await {
+                    Ok(stored) => break stored,
+                    Err(error) => {
+                        warn!(%error, task = %id, "a task cannot be read again yet");
+                        tokio::select! {
+                            () = patience.pause() => {}
+                            () = self.core.kill.cancelled() => break None,
+                            () = incarnation.lost.cancelled() => break None,
+                        }
+                    }
+                }
+            };
+            match stored {
+                Some(stored) if stored.owner == Some(incarnation.id) => self.renew(&stored),
+                Some(stored) => {
+                    self.let_go(id);
+                    if stored.state.is_terminal() {
+                        self.core.shared.events.ended(id);
+                    }
+                }
+                None => self.let_go(id),
+            }
+        }
+    }
+
+    /// Goes on from what is stored; what runs, runs on.
+    fn renew(&mut self, stored: &StoredTask) {
+        let Some(held) = self.held.get_mut(&stored.id) else { return };
+        let mut snapshot = Snapshot::replay(stored);
+        let arrived = std::mem::take(&mut held.arrived);
+        drop(arrived); // They are in the history that was read.
+        let offered = |held: &Held| held.attempts.iter().filter(|it| it.input.is_none()).count();
+        let before = offered(held);
+        held.attempts.retain(|attempt| {
+            let wanted = snapshot.step(attempt.step).next_seq() == attempt.seq;
+            if wanted {
+                snapshot.take(attempt.step);
+            }
+            wanted
+        });
+        let settled = before - offered(held);
+        held.snapshot = snapshot;
+        self.offered = self.offered.saturating_sub(settled);
+        self.forget_queued(stored.id);
+        self.decide_on(stored.id);
+    }
+}
+
+/// Why a failed task needs a person.
+fn escalation(task: &Snapshot) -> String {
+    let failed = task.template().steps().iter().zip(task.steps()).find_map(|(template, step)| {
+        let failure = step.failure().filter(|_| step.state() == crate::StepState::Error)?;
+        Some(format!("step `{}` failed for good: {}", template.name, failure.message))
+    });
+    failed.unwrap_or_else(|| "a step failed for good".to_owned())
+}

@@ -1,0 +1,90 @@
+//! The kinds of task that a process knows.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::handler::{MissingHandlers, StepHandler, TaskHandler, handler_names};
+use crate::store::Route;
+use crate::{TaskTemplate, TaskType};
+
+/// Task handlers by kind of task.
+#[derive(Default)]
+pub(crate) struct Registry {
+    handlers: HashMap<TaskType, Arc<dyn TaskHandler>>,
+    routes: Arc<BTreeSet<Route>>,
+}
+
+/// A task handler that cannot be registered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RegisterError {
+    /// Its template names handlers that it does not have.
+    #[error(transparent)]
+    MissingHandlers(#[from] MissingHandlers),
+    /// There is one for the same namespace, name and version: give one of them another version.
+    #[error("task `{0}` is registered twice")]
+    Duplicate(String),
+}
+
+impl Registry {
+    /// Adds a task handler; with `partial` it may lack handlers, whose steps then wait for a worker
+    /// that has them.
+    pub(crate) fn add(
+        &mut self,
+        handler: Arc<dyn TaskHandler>,
+        partial: bool,
+    ) -> Result<(), RegisterError> {
+        let template = handler.template().clone();
+        let (here, missing): (Vec<_>, Vec<_>) = handler_names(&template)
+            .into_iter()
+            .partition(|name| handler.step_handler(name).is_some());
+        if !partial && !missing.is_empty() {
+            let names = missing.into_iter().map(str::to_owned).collect();
+            let task = template.task_type().to_string();
+            return Err(MissingHandlers { task, names }.into());
+        }
+        let task_type = template.task_type().clone();
+        if self.handlers.contains_key(&task_type) {
+            return Err(RegisterError::Duplicate(task_type.to_string()));
+        }
+        let routes = Arc::make_mut(&mut self.routes);
+        routes.insert(Route::of(&template));
+        routes.extend(here.into_iter().map(|name| Route::to_handler(&template, name)));
+        self.handlers.insert(task_type, handler);
+        Ok(())
+    }
+
+    /// The task handler for `name`, `namespace/name` or `namespace/name@version`; of several
+    /// versions the highest.
+    pub(crate) fn find(&self, name: &str) -> Option<&Arc<dyn TaskHandler>> {
+        let matches = |of: &TaskType| {
+            of.name == name
+                || name.split_once('/').is_some_and(|(namespace, rest)| {
+                    let (task, version) = rest.split_once('@').unzip();
+                    namespace == of.namespace
+                        && task.unwrap_or(rest) == of.name
+                        && version.is_none_or(|version| version == of.version.to_string())
+                })
+        };
+        let found = self.handlers.iter().filter(|(of, _)| matches(of));
+        // A version decides before a namespace, so that the answer never depends on hashing.
+        found.max_by_key(|(of, _)| (&of.version, &of.namespace)).map(|(_, handler)| handler)
+    }
+
+    /// The kinds of task, in order.
+    pub(crate) fn task_types(&self) -> Vec<String> {
+        let names: BTreeSet<_> = self.handlers.keys().map(ToString::to_string).collect();
+        names.into_iter().collect()
+    }
+
+    pub(crate) fn step_handler(
+        &self,
+        template: &TaskTemplate,
+        handler: &str,
+    ) -> Option<Arc<dyn StepHandler>> {
+        self.handlers.get(template.task_type())?.step_handler(handler)
+    }
+
+    pub(crate) fn routes(&self) -> &Arc<BTreeSet<Route>> {
+        &self.routes
+    }
+}

@@ -1,0 +1,448 @@
+//! A task as `decide` sees it: the graph, folded with the history.
+//!
+//! A step's state is nowhere stored; it follows from the rows of its log and from its parents.
+//! [`Snapshot::replay`] folds a whole history, [`Snapshot::apply`] one more row, and both are the
+//! same code, so a task that is resumed stands where it stood.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::history::{AfterFailure, Failure, Occurrence, Transition};
+use crate::store::StoredTask;
+use crate::{Json, OnFailure, StepIndex, StepState, TaskId, TaskState, TaskTemplate};
+
+/// A task as it stands, in memory.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    id: TaskId,
+    template: Arc<TaskTemplate>,
+    context: Json,
+    state: TaskState,
+    version: u64,
+    ended_at: Option<Timestamp>,
+    steps: Vec<Step>,
+    results: Results,
+    /// Rows in the task's own log.
+    seq: u32,
+    /// How often in a row a worker was lost with it before anything was recorded.
+    lost: u32,
+    /// Steps that have not ended.
+    open: usize,
+    /// Steps that failed for good and take the task with them.
+    failed: usize,
+    /// Steps that its owner has taken to run.
+    running: usize,
+    degraded: bool,
+    /// Steps whose parents succeeded and that nobody has taken, their time come or not.
+    ready: BTreeSet<StepIndex>,
+    /// Ready steps that the owner has no handler for.
+    parked: Vec<StepIndex>,
+}
+
+/// What the steps of a task returned, each set once.
+///
+/// Starting a step costs the same whatever it rests on: its attempt shares the results of the task
+/// and looks up what it asks for.
+#[derive(Debug)]
+pub(crate) struct Results(Arc<[OnceLock<Json>]>);
+
+impl Results {
+    fn none(steps: usize) -> Self {
+        Self((0..steps).map(|_| OnceLock::new()).collect())
+    }
+
+    pub(crate) fn get(&self, step: StepIndex) -> Option<&Json> {
+        self.0[step.get()].get()
+    }
+
+    fn set(&self, step: StepIndex, result: Json) {
+        // A step completes once; its row is unique.
+        let _ = self.0[step.get()].set(result);
+    }
+}
+
+impl Clone for Results {
+    /// A copy that later results of the original do not appear in.
+    fn clone(&self) -> Self {
+        Self(self.0.iter().cloned().collect())
+    }
+}
+
+/// A step as it stands.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub(crate) state: StepState,
+    /// Rows in its log.
+    pub(crate) seq: u32,
+    /// Attempts settled so far.
+    pub(crate) attempts: u32,
+    /// Those of them that count against the limit.
+    pub(crate) counted: u32,
+    /// Not before this time, while it waits for a retry.
+    pub(crate) ready_at: Option<Timestamp>,
+    /// Whether its fallback handler has taken over.
+    pub(crate) fell_back: bool,
+    pub(crate) failure: Option<Failure>,
+    /// Parents that have not succeeded yet.
+    waiting_for: u32,
+}
+
+impl Step {
+    /// Where it stands.
+    pub const fn state(&self) -> StepState {
+        self.state
+    }
+
+    /// The number of the attempt that comes next, or runs.
+    pub const fn next_attempt(&self) -> u32 {
+        self.attempts + 1
+    }
+
+    /// The number of the row that will settle it next.
+    pub const fn next_seq(&self) -> u32 {
+        self.seq + 1
+    }
+
+    /// How many attempts count against the limit.
+    pub const fn counted(&self) -> u32 {
+        self.counted
+    }
+
+    /// While it waits for a retry: when that may start.
+    pub const fn ready_at(&self) -> Option<Timestamp> {
+        self.ready_at
+    }
+
+    /// How its latest failed attempt failed.
+    pub const fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
+    /// Whether the fallback handler is the one to run.
+    pub const fn fell_back(&self) -> bool {
+        self.fell_back
+    }
+}
+
+impl Snapshot {
+    /// A task that was stored this moment and has no history.
+    pub fn fresh(id: TaskId, template: Arc<TaskTemplate>, context: Json, version: u64) -> Self {
+        let steps: Vec<_> = (0u32..)
+            .zip(template.steps())
+            .map(|(index, _)| {
+                let waiting_for = template.dag().parents(StepIndex(index)).len() as u32;
+                let state = if waiting_for == 0 { StepState::Ready } else { StepState::Blocked };
+                Step {
+                    state,
+                    seq: 0,
+                    attempts: 0,
+                    counted: 0,
+                    ready_at: None,
+                    fell_back: false,
+                    failure: None,
+                    waiting_for,
+                }
+            })
+            .collect();
+        let ready = (0u32..)
+            .zip(&steps)
+            .filter(|(_, step)| step.state == StepState::Ready)
+            .map(|(index, _)| StepIndex(index))
+            .collect();
+        Self {
+            id,
+            open: steps.len(),
+            results: Results::none(steps.len()),
+            steps,
+            template,
+            context,
+            version,
+            state: TaskState::InProgress,
+            ended_at: None,
+            seq: 0,
+            lost: 0,
+            failed: 0,
+            running: 0,
+            degraded: false,
+            ready,
+            parked: Vec::new(),
+        }
+    }
+
+    /// The task that a store read back: its graph folded with its history.
+    pub fn replay(stored: &StoredTask) -> Self {
+        let template = stored.template.clone();
+        let mut task = Self::fresh(stored.id, template, stored.context.clone(), stored.version);
+        task.state = stored.state;
+        task.ended_at = stored.ended_at;
+        for row in &stored.rows {
+            task.apply(&row.transition, row.at);
+        }
+        // The logs are independent of each other but for this: a loss counts as long as nothing
+        // was recorded after it.
+        let losses = |what: &Occurrence| matches!(what, Occurrence::WorkerLost { .. });
+        let settled = stored.rows.iter().filter(|row| !losses(&row.transition.what));
+        let settled = settled.map(|row| row.at).max();
+        let lost = stored.rows.iter().filter(|row| losses(&row.transition.what));
+        task.lost = lost.filter(|row| settled.is_none_or(|at| row.at > at)).count() as u32;
+        if matches!(task.state, TaskState::Cancelled) {
+            task.cancel_steps();
+        }
+        task
+    }
+
+    /// Folds one more row into the task.
+    pub(crate) fn apply(&mut self, row: &Transition, at: Timestamp) {
+        let Some(index) = row.step else {
+            self.seq = self.seq.max(row.seq);
+            return match row.what {
+                Occurrence::WorkerLost { .. } => self.lost += 1,
+                Occurrence::Retried { .. } => self.lost = 0,
+                Occurrence::Cancelled { .. }
+                | Occurrence::Quarantined { .. }
+                | Occurrence::Reopened
+                | Occurrence::Completed { .. }
+                | Occurrence::Failed { .. } => {}
+            };
+        };
+        self.lost = 0;
+        let before = self.steps[index.get()].state;
+        if before == StepState::InProgress {
+            self.running -= 1;
+        }
+        let step = &mut self.steps[index.get()];
+        step.seq = step.seq.max(row.seq);
+        if row.attempt > 0 {
+            step.attempts = step.attempts.max(row.attempt);
+            step.counted += 1;
+        }
+        step.ready_at = None;
+        match &row.what {
+            Occurrence::Completed { result } => {
+                self.results.set(index, result.clone());
+                step.failure = None;
+                step.state = StepState::Complete;
+                self.degraded |= step.fell_back;
+                self.open -= 1;
+                self.ready.remove(&index);
+                self.release_children(index);
+            }
+            Occurrence::Failed { failure, next } => {
+                step.failure = Some(failure.clone());
+                match next {
+                    AfterFailure::RetryIn(wait) => {
+                        step.ready_at = at.checked_add(*wait).ok();
+                        self.make_ready(index);
+                    }
+                    AfterFailure::FallBack => {
+                        step.fell_back = true;
+                        step.counted = 0;
+                        self.make_ready(index);
+                    }
+                    AfterFailure::GiveUp => {
+                        step.state = StepState::Error;
+                        self.open -= 1;
+                        self.ready.remove(&index);
+                        if self.template.step(index).on_failure == OnFailure::Continue {
+                            self.degraded = true;
+                            self.release_children(index);
+                        } else {
+                            self.failed += 1;
+                        }
+                    }
+                }
+            }
+            Occurrence::Reopened => {
+                step.counted = 0;
+                step.fell_back = false;
+                self.open += 1;
+                self.failed -= 1;
+                self.make_ready(index);
+            }
+            Occurrence::Retried { .. }
+            | Occurrence::Cancelled { .. }
+            | Occurrence::WorkerLost { .. }
+            | Occurrence::Quarantined { .. } => {}
+        }
+    }
+
+    fn make_ready(&mut self, index: StepIndex) {
+        self.steps[index.get()].state = StepState::Ready;
+        self.ready.insert(index);
+    }
+
+    /// Tells the children of a step that it no longer holds them up.
+    fn release_children(&mut self, index: StepIndex) {
+        let template = self.template.clone();
+        for &child in template.dag().children(index) {
+            let step = &mut self.steps[child.get()];
+            step.waiting_for -= 1;
+            if step.waiting_for == 0 && step.state == StepState::Blocked {
+                step.state = StepState::Ready;
+                self.ready.insert(child);
+            }
+        }
+    }
+
+    fn cancel_steps(&mut self) {
+        for step in &mut self.steps {
+            if !step.state.is_terminal() {
+                step.state = StepState::Cancelled;
+            }
+        }
+        self.ready.clear();
+        self.parked.clear();
+        self.running = 0;
+    }
+
+    /// Takes the steps that may run now; they count as running from here on.
+    ///
+    /// Nothing more is taken once a step has failed for good: what runs ends, and no more begins.
+    pub fn take_runnable(&mut self, now: Timestamp) -> Vec<StepIndex> {
+        if self.failed > 0 || self.state.is_terminal() {
+            return Vec::new();
+        }
+        let steps = &mut self.steps;
+        let due = |index: &StepIndex| steps[index.get()].ready_at.is_none_or(|at| at <= now);
+        let taken: Vec<_> = self.ready.iter().copied().filter(due).collect();
+        if taken.len() == self.ready.len() {
+            self.ready.clear();
+        } else {
+            taken.iter().for_each(|index| drop(self.ready.remove(index)));
+        }
+        self.running += taken.len();
+        for index in &taken {
+            self.steps[index.get()].state = StepState::InProgress;
+        }
+        taken
+    }
+
+    /// Takes one step that runs already, though the task was read anew.
+    pub(crate) fn take(&mut self, index: StepIndex) {
+        if self.ready.remove(&index) {
+            self.steps[index.get()].state = StepState::InProgress;
+            self.running += 1;
+        }
+    }
+
+    /// Gives back a step that was taken and not run.
+    pub fn give_back(&mut self, index: StepIndex) {
+        if self.steps[index.get()].state == StepState::InProgress {
+            self.running -= 1;
+            self.make_ready(index);
+        }
+    }
+
+    /// Sets aside a step that was taken and that the owner has no handler for.
+    pub fn park(&mut self, index: StepIndex) {
+        if self.steps[index.get()].state == StepState::InProgress {
+            self.running -= 1;
+            self.steps[index.get()].state = StepState::Ready;
+            self.parked.push(index);
+        }
+    }
+
+    /// When the next step that waits for a retry may run.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.ready.iter().filter_map(|index| self.steps[index.get()].ready_at).min()
+    }
+
+    pub(crate) fn set_state(&mut self, state: TaskState) {
+        debug_assert!(self.state.may_become(state), "{} may not become {state}", self.state);
+        self.state = state;
+        if state == TaskState::Cancelled {
+            self.cancel_steps();
+        }
+    }
+
+    /// The next row of the task's own log.
+    pub(crate) fn own_row(&self, what: Occurrence) -> Transition {
+        Transition { step: None, seq: self.seq + 1, attempt: 0, ran_for: Duration::ZERO, what }
+    }
+
+    pub(crate) const fn lost(&self) -> u32 {
+        self.lost
+    }
+
+    pub(crate) const fn open(&self) -> usize {
+        self.open
+    }
+
+    pub(crate) const fn running(&self) -> usize {
+        self.running
+    }
+
+    pub(crate) const fn ready(&self) -> &BTreeSet<StepIndex> {
+        &self.ready
+    }
+
+    pub(crate) fn parked(&self) -> &[StepIndex] {
+        &self.parked
+    }
+
+    /// Whether a step failed for good and takes the task with it.
+    pub const fn has_failed(&self) -> bool {
+        self.failed > 0
+    }
+
+    /// Which task.
+    pub const fn id(&self) -> TaskId {
+        self.id
+    }
+
+    /// What it is made of.
+    pub const fn template(&self) -> &Arc<TaskTemplate> {
+        &self.template
+    }
+
+    /// Its input.
+    pub const fn context(&self) -> &Json {
+        &self.context
+    }
+
+    /// Where it stands.
+    pub const fn state(&self) -> TaskState {
+        self.state
+    }
+
+    /// Whether an optional step failed or a fallback took over.
+    pub const fn degraded(&self) -> bool {
+        self.degraded
+    }
+
+    /// The version that a change to it assumes.
+    pub const fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// When it last ended.
+    pub const fn ended_at(&self) -> Option<Timestamp> {
+        self.ended_at
+    }
+
+    /// The steps, in the order of the template.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// What a step returned.
+    pub fn result(&self, index: StepIndex) -> Option<&Json> {
+        self.results.get(index)
+    }
+
+    /// The results, shared with the attempts that read them; later results appear in them.
+    pub(crate) fn share_results(&self) -> Results {
+        Results(self.results.0.clone())
+    }
+
+    /// One step.
+    ///
+    /// # Panics
+    /// If the index is of another template.
+    pub fn step(&self, index: StepIndex) -> &Step {
+        &self.steps[index.get()]
+    }
+}

@@ -1,0 +1,441 @@
+//! What the store in memory keeps, and how each call changes it.
+//!
+//! Synchronous, and given the time: the model check of the protocol explores this very code.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::history::{Author, Occurrence, Recorded, Transition};
+use crate::store::{
+    Applied, Assumption, ClaimRequest, Claimed, Committed, Created, Heartbeat, NewOffer, NewTask,
+    News, OfferedStep, Renewed, Route, StoredTask, TaskChange, TaskQuery, TaskSummary, Then, Work,
+};
+use crate::{Fingerprint, Json, StepIndex, TaskId, TaskState, TaskTemplate, WorkerId};
+
+/// A log and a number in it; the task's own log is `None`.
+type RowKey = (Option<StepIndex>, u32);
+
+/// Everything that the store keeps.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct State {
+    tasks: BTreeMap<TaskId, Task>,
+    keys: BTreeMap<(String, String, String), TaskId>,
+    queue: BTreeMap<Route, BTreeSet<(Timestamp, TaskId)>>,
+    offers: BTreeMap<Route, BTreeSet<(TaskId, StepIndex)>>,
+    workers: BTreeMap<WorkerId, Worker>,
+    gone: BTreeSet<WorkerId>,
+    /// Whether somebody who waits for work should look; whoever looks clears it.
+    pub(crate) has_news: bool,
+    /// Turned off one at a time by the model check, which must then find a broken promise.
+    pub(crate) guards: Guards,
+}
+
+#[derive(Clone, Debug)]
+struct Task {
+    template: Arc<TaskTemplate>,
+    context: Json,
+    input_digest: Option<Fingerprint>,
+    state: TaskState,
+    degraded: bool,
+    version: u64,
+    owner: Option<WorkerId>,
+    created_at: Timestamp,
+    ended_at: Option<Timestamp>,
+    queued: Option<(Route, Timestamp)>,
+    rows: BTreeMap<RowKey, Recorded>,
+    offers: BTreeMap<StepIndex, Offer>,
+}
+
+#[derive(Clone, Debug)]
+struct Offer {
+    offer: NewOffer,
+    holder: Option<WorkerId>,
+}
+
+#[derive(Clone, Debug)]
+struct Worker {
+    expires_at: Timestamp,
+    spare: u32,
+    owned: BTreeSet<TaskId>,
+    news: Vec<News>,
+}
+
+/// The three checks that the protocol rests on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Guards {
+    /// A commit needs a living lease.
+    pub(crate) fence: bool,
+    /// A change needs the version that it assumed.
+    pub(crate) version: bool,
+    /// A row is added once.
+    pub(crate) unique: bool,
+}
+
+impl Default for Guards {
+    fn default() -> Self {
+        Self { fence: true, version: true, unique: true }
+    }
+}
+
+impl State {
+    pub(crate) fn create(
+        &mut self,
+        tasks: Vec<NewTask>,
+        claimant: Option<WorkerId>,
+        now: Timestamp,
+    ) -> Vec<Created> {
+        let claimant = claimant.filter(|worker| self.workers.contains_key(worker));
+        tasks.into_iter().map(|task| self.create_one(task, claimant, now)).collect()
+    }
+
+    fn create_one(&mut self, new: NewTask, claimant: Option<WorkerId>, now: Timestamp) -> Created {
+        let input_digest = new.idempotency_key.as_ref().map(|_| new.input_digest());
+        if let Some(key) = new.idempotency_key {
+            let of = new.template.task_type();
+            let key = (of.namespace.clone(), of.name.clone(), key);
+            if let Some(&id) = self.keys.get(&key) {
+                let digest = self.tasks.get(&id).and_then(|task| task.input_digest);
+                let input_digest = digest.unwrap_or_else(|| Fingerprint::of(b""));
+                return Created::Existing { id, input_digest };
+            }
+            self.keys.insert(key, new.id);
+        }
+        let mut task = Task {
+            template: new.template,
+            context: new.context,
+            input_digest,
+            state: TaskState::Pending,
+            degraded: false,
+            version: 0,
+            owner: None,
+            created_at: now,
+            ended_at: None,
+            queued: None,
+            rows: BTreeMap::new(),
+            offers: BTreeMap::new(),
+        };
+        let claimant = claimant.filter(|_| new.delay.is_zero());
+        if let Some(worker) = claimant.and_then(|worker| self.workers.get_mut(&worker)) {
+            worker.owned.insert(new.id);
+            task.owner = claimant;
+            task.version = 1;
+            task.state = TaskState::InProgress;
+            self.tasks.insert(new.id, task);
+            return Created::New { at: now, claimed: Some(1) };
+        }
+        let route = Route::of(&task.template);
+        self.tasks.insert(new.id, task);
+        self.enqueue(new.id, route, later(now, new.delay));
+        Created::New { at: now, claimed: None }
+    }
+
+    pub(crate) fn claim(&mut self, request: &ClaimRequest, now: Timestamp) -> Claimed {
+        let Some(worker) = self.workers.get_mut(&request.worker) else {
+            return Claimed::LeaseLost;
+        };
+        let news = std::mem::take(&mut worker.news);
+        let mut tasks = Vec::new();
+        let mut offers = Vec::new();
+        if let Some(holding) = &request.holding {
+            let holding: BTreeSet<_> = holding.iter().copied().collect();
+            let forgotten: Vec<_> = worker.owned.difference(&holding).copied().collect();
+            tasks.extend(forgotten.into_iter().filter_map(|id| self.load(id, now)));
+            offers.extend(self.held_offers(request.worker, now));
+        }
+        for id in self.due(request, now) {
+            self.dequeue(id);
+            if let Some(task) = self.tasks.get_mut(&id) {
+                task.owner = Some(request.worker);
+                task.version += 1;
+                task.state = TaskState::InProgress;
+            }
+            if let Some(worker) = self.workers.get_mut(&request.worker) {
+                worker.owned.insert(id);
+            }
+            tasks.extend(self.load(id, now));
+        }
+        for (id, step) in self.offered(request) {
+            self.withdraw(id, step);
+            let Some(task) = self.tasks.get_mut(&id) else { continue };
+            let Some(offer) = task.offers.get_mut(&step) else { continue };
+            offer.holder = Some(request.worker);
+            let offer = offer.offer.clone();
+            offers.extend(self.offered_step(id, &offer, now));
+        }
+        let next_in = self.next_in(request, now);
+        Claimed::Work(Work { now, tasks, offers, news, next_in })
+    }
+
+    /// The queued tasks that a claim gets: the oldest of each route in turn.
+    fn due(&self, request: &ClaimRequest, now: Timestamp) -> Vec<TaskId> {
+        let queues = request.routes.iter().filter_map(|route| self.queue.get(route));
+        let mut turns: VecDeque<_> = queues.map(BTreeSet::iter).collect();
+        let mut found = Vec::new();
+        while found.len() < request.tasks
+            && let Some(mut queue) = turns.pop_front()
+        {
+            if let Some((_, id)) = queue.next().filter(|(wake_at, _)| *wake_at <= now) {
+                found.push(*id);
+                turns.push_back(queue);
+            }
+        }
+        found
+    }
+
+    fn offered(&self, request: &ClaimRequest) -> Vec<(TaskId, StepIndex)> {
+        let open = request.routes.iter().filter_map(|route| self.offers.get(route));
+        open.flatten().copied().take(request.offers).collect()
+    }
+
+    fn held_offers(&self, worker: WorkerId, now: Timestamp) -> Vec<OfferedStep> {
+        let held = self.tasks.iter().flat_map(|(id, task)| {
+            let held = task.offers.values().filter(|offer| offer.holder == Some(worker));
+            held.map(|offer| (*id, offer.offer.clone()))
+        });
+        held.filter_map(|(id, offer)| self.offered_step(id, &offer, now)).collect()
+    }
+
+    fn offered_step(&self, id: TaskId, offer: &NewOffer, now: Timestamp) -> Option<OfferedStep> {
+        let mut task = self.load(id, now)?;
+        let needed = |step| step == offer.step || offer.needs.contains(&step);
+        task.rows.retain(|row| row.transition.step.is_some_and(needed));
+        Some(OfferedStep { task, step: offer.step, seq: offer.seq })
+    }
+
+    fn next_in(&self, request: &ClaimRequest, now: Timestamp) -> Option<Duration> {
+        let queues = request.routes.iter().filter_map(|route| self.queue.get(route));
+        let next = queues.filter_map(|queue| queue.first()).map(|(wake_at, _)| *wake_at).min()?;
+        Some(Duration::try_from(next.duration_since(now)).unwrap_or_default())
+    }
+
+    pub(crate) fn commit(
+        &mut self,
+        author: &Author,
+        changes: Vec<TaskChange>,
+        now: Timestamp,
+    ) -> Committed {
+        if let Author::Worker(worker) = author
+            && self.guards.fence
+            && !self.workers.contains_key(worker)
+        {
+            return Committed::LeaseLost;
+        }
+        let applied = changes.into_iter().map(|change| self.commit_one(author, change, now));
+        let applied = applied.collect();
+        Committed::Changes { now, applied }
+    }
+
+    fn commit_one(&mut self, author: &Author, change: TaskChange, now: Timestamp) -> Applied {
+        let worker = match author {
+            Author::Worker(worker) => Some(*worker),
+            Author::Operator(_) => None,
+        };
+        let guards = self.guards;
+        let Some(task) = self.tasks.get_mut(&change.task) else {
+            return Applied::Conflict;
+        };
+        let holds = match change.assumes {
+            Assumption::Owned { version } => {
+                !guards.version || (task.owner == worker && task.version == version)
+            }
+            Assumption::Unmoved { version } => !guards.version || task.version == version,
+            Assumption::OfferHeld { step, seq } => task
+                .offers
+                .get(&step)
+                .is_some_and(|offer| offer.holder == worker && offer.offer.seq == seq),
+        };
+        let key = |row: &Transition| (row.step, row.seq);
+        let new = !change.rows.iter().any(|row| task.rows.contains_key(&key(row)));
+        if !holds || (guards.unique && !new) {
+            return Applied::Conflict;
+        }
+        let mut recorded = Vec::new();
+        for row in change.rows {
+            let row = Recorded { at: now, author: author.clone(), transition: row };
+            recorded.push(row.clone());
+            task.rows.insert(key(&row.transition), row);
+        }
+        if let Assumption::OfferHeld { step, .. } = change.assumes {
+            task.offers.remove(&step);
+            if let Some(owner) = task.owner {
+                let news = recorded.into_iter().map(|row| News::Settled { task: change.task, row });
+                self.workers.entry(owner).and_modify(|owner| owner.news.extend(news));
+                self.has_news = true;
+            }
+        }
+        for offer in change.offers {
+            self.has_news = true;
+            let (route, step) = (offer.route.clone(), offer.step);
+            if let Some(task) = self.tasks.get_mut(&change.task) {
+                task.offers.insert(step, Offer { offer, holder: None });
+            }
+            self.offers.entry(route).or_default().insert((change.task, step));
+        }
+        match change.then {
+            Then::Keep => {}
+            Then::Queue { state, wake_in, route } => {
+                self.leave_owner(change.task, worker);
+                if let Some(task) = self.tasks.get_mut(&change.task) {
+                    task.state = state;
+                    task.ended_at = None;
+                }
+                self.enqueue(change.task, route, later(now, wake_in));
+            }
+            Then::End { state, degraded } => {
+                self.leave_owner(change.task, worker);
+                self.dequeue(change.task);
+                if let Some(task) = self.tasks.get_mut(&change.task) {
+                    task.state = state;
+                    task.degraded = degraded;
+                    task.ended_at = Some(now);
+                }
+            }
+        }
+        Applied::Yes
+    }
+
+    pub(crate) fn renew(&mut self, beat: &Heartbeat, now: Timestamp) -> Renewed {
+        if self.gone.contains(&beat.worker) {
+            return Renewed::LeaseLost;
+        }
+        let Some(lease) = beat.lease else {
+            self.remove_worker(beat.worker, now);
+            return Renewed::Until { now, others_spare: 0 };
+        };
+        let fresh = Worker { expires_at: now, spare: 0, owned: BTreeSet::new(), news: Vec::new() };
+        let worker = self.workers.entry(beat.worker).or_insert(fresh);
+        worker.expires_at = later(now, lease);
+        worker.spare = beat.spare;
+        let others =
+            self.workers.iter().filter(|(id, other)| **id != beat.worker && other.expires_at > now);
+        let others_spare = others.fold(0u32, |sum, (_, other)| sum.saturating_add(other.spare));
+        Renewed::Until { now, others_spare }
+    }
+
+    pub(crate) fn take_over(&mut self, limit: usize, now: Timestamp) -> Vec<WorkerId> {
+        let expired = self.workers.iter().filter(|(_, worker)| worker.expires_at <= now);
+        let expired: Vec<_> = expired.map(|(id, _)| *id).take(limit).collect();
+        for worker in &expired {
+            self.remove_worker(*worker, now);
+        }
+        expired
+    }
+
+    /// Removes a worker for good; its tasks are queued, its offers can be claimed again.
+    fn remove_worker(&mut self, id: WorkerId, now: Timestamp) {
+        self.gone.insert(id);
+        let Some(worker) = self.workers.remove(&id) else { return };
+        for task_id in worker.owned {
+            let Some(task) = self.tasks.get_mut(&task_id) else { continue };
+            let seq = task.rows.range((None, 0)..=(None, u32::MAX)).last();
+            let seq = seq.map_or(1, |((_, seq), _)| seq + 1);
+            let what = Occurrence::WorkerLost { worker: id };
+            let row = Transition { step: None, seq, attempt: 0, ran_for: Duration::ZERO, what };
+            let row = Recorded { at: now, author: Author::Worker(id), transition: row };
+            task.rows.insert((None, seq), row);
+            let route = Route::of(&task.template);
+            self.leave_owner(task_id, Some(id));
+            self.enqueue(task_id, route, now);
+        }
+        let held = self.tasks.iter_mut().flat_map(|(task, row)| {
+            let held = row.offers.values_mut().filter(|offer| offer.holder == Some(id));
+            held.map(|offer| {
+                offer.holder = None;
+                (offer.offer.route.clone(), (*task, offer.offer.step))
+            })
+        });
+        for (route, offer) in held {
+            self.offers.entry(route).or_default().insert(offer);
+            self.has_news = true;
+        }
+    }
+
+    /// One version on, no owner, no offers.
+    fn leave_owner(&mut self, id: TaskId, author: Option<WorkerId>) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        task.version += 1;
+        let owner = task.owner.take();
+        for (step, offer) in std::mem::take(&mut task.offers) {
+            if let Some(open) = self.offers.get_mut(&offer.offer.route) {
+                open.remove(&(id, step));
+            }
+        }
+        let Some(worker) = owner.and_then(|owner| self.workers.get_mut(&owner)) else { return };
+        worker.owned.remove(&id);
+        if owner != author {
+            worker.news.push(News::Revoked { task: id });
+            self.has_news = true;
+        }
+    }
+
+    fn enqueue(&mut self, id: TaskId, route: Route, wake_at: Timestamp) {
+        self.dequeue(id);
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.queued = Some((route.clone(), wake_at));
+            self.queue.entry(route).or_default().insert((wake_at, id));
+            self.has_news = true;
+        }
+    }
+
+    fn dequeue(&mut self, id: TaskId) {
+        let queued = self.tasks.get_mut(&id).and_then(|task| task.queued.take());
+        if let Some((route, wake_at)) = queued
+            && let Some(queue) = self.queue.get_mut(&route)
+        {
+            queue.remove(&(wake_at, id));
+        }
+    }
+
+    fn withdraw(&mut self, id: TaskId, step: StepIndex) {
+        for open in self.offers.values_mut() {
+            open.remove(&(id, step));
+        }
+    }
+
+    pub(crate) fn load(&self, id: TaskId, now: Timestamp) -> Option<StoredTask> {
+        let task = self.tasks.get(&id)?;
+        Some(StoredTask {
+            id,
+            template: task.template.clone(),
+            context: task.context.clone(),
+            state: task.state,
+            degraded: task.degraded,
+            version: task.version,
+            owner: task.owner,
+            created_at: task.created_at,
+            ended_at: task.ended_at,
+            wake_at: task.queued.as_ref().map(|(_, wake_at)| *wake_at),
+            now,
+            rows: task.rows.values().cloned().collect(),
+        })
+    }
+
+    pub(crate) fn find(&self, query: &TaskQuery) -> Vec<TaskSummary> {
+        let matches = |task: &&Task| {
+            let of = task.template.task_type();
+            query.namespace.as_ref().is_none_or(|name| *name == of.namespace)
+                && query.name.as_ref().is_none_or(|name| *name == of.name)
+                && query.state.is_none_or(|state| state == task.state)
+        };
+        let newest_first = self.tasks.iter().rev();
+        let page = newest_first
+            .filter(|(id, _)| query.before.is_none_or(|before| **id < before))
+            .filter(|(_, task)| matches(task))
+            .map(|(id, task)| TaskSummary {
+                id: *id,
+                task_type: task.template.task_type().to_string(),
+                state: task.state,
+                degraded: task.degraded,
+                created_at: task.created_at,
+                ended_at: task.ended_at,
+            });
+        page.take(query.page_size()).collect()
+    }
+}
+
+fn later(now: Timestamp, wait: Duration) -> Timestamp {
+    now.checked_add(wait).unwrap_or(Timestamp::MAX)
+}
