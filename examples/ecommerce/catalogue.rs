@@ -13,14 +13,14 @@ pub(crate) struct Product {
     pub(crate) opening_stock: u32,
 }
 
-/// Everything that is for sale.
+/// Everything that is for sale: id, name, price in cents, stock.
 pub(crate) const PRODUCTS: [Product; 6] = [
-    product(1, "Widget A", 50_00, 100),
-    product(2, "Widget B", 75_00, 50),
-    product(3, "Gadget", 129_90, 25),
-    product(4, "Gizmo", 19_95, 250),
-    product(5, "Sprocket, pack of ten", 7_50, 500),
-    product(6, "Limited edition doohickey", 249_00, 3),
+    product(1, "Widget A", 5000, 100),
+    product(2, "Widget B", 7500, 50),
+    product(3, "Gadget", 12_990, 25),
+    product(4, "Gizmo", 1995, 250),
+    product(5, "Sprocket, pack of ten", 750, 500),
+    product(6, "Limited edition doohickey", 24_900, 3),
 ];
 
 /// The product with an id.

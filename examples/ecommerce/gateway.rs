@@ -28,7 +28,6 @@ pub(crate) struct Gateway {
 /// A sum that the customer's bank has set aside.
 #[derive(Clone, Debug)]
 pub(crate) struct Authorisation {
-    pub(crate) payment_id: String,
     pub(crate) amount: Money,
 }
 
@@ -99,14 +98,13 @@ impl Gateway {
         amount: Money,
     ) -> Result<Authorisation, GatewayError> {
         let behaviour = Behaviour::of(token);
-        let payment_id = payment_id(key);
         let noted = sqlx::query(
             "INSERT INTO payments (idempotency_key, payment_id, amount, card) VALUES (?, ?, ?, ?)
              ON CONFLICT (idempotency_key) DO UPDATE SET requests = requests + 1
              RETURNING amount, state, requests",
         )
         .bind(key)
-        .bind(&payment_id)
+        .bind(payment_id(key))
         .bind(amount.to_string())
         .bind(Behaviour::card(token))
         .fetch_one(&self.ledger)
@@ -127,7 +125,7 @@ impl Gateway {
             .execute(&self.ledger)
             .await?;
         }
-        Ok(Authorisation { payment_id, amount })
+        Ok(Authorisation { amount })
     }
 
     /// Takes the money that was set aside.
@@ -191,7 +189,7 @@ mod tests {
 
     use super::*;
 
-    const PRICE: Money = Money::from_cents(100_00);
+    const PRICE: Money = Money::from_cents(10_000);
 
     fn token(text: &str) -> PaymentToken {
         serde_json::from_value(text.into()).expect("a token")

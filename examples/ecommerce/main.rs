@@ -23,7 +23,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use tasker::{SqliteStore, TaskTemplate, Tasker, TemplateError};
+use tasker::{TaskTemplate, Tasker, TemplateError};
+use tasker_sqlite::SqliteStore;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -125,7 +126,11 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let taking_orders = async {
         match listener {
             Some(listener) => serve(listener, web, &closing).await,
-            None => Ok(closing.cancelled().await),
+            None => {
+                info!("working on orders");
+                closing.cancelled().await;
+                Ok(())
+            }
         }
     };
     let working = async {

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 pub(crate) struct Money(Decimal);
 
 impl Money {
-    /// An amount from its smallest unit: `from_cents(5_000)` is 50.00.
+    /// An amount from its smallest unit: `from_cents(5000)` is 50.00.
     pub(crate) const fn from_cents(cents: u32) -> Self {
         Self(Decimal::from_parts(cents, 0, 0, false, 2))
     }
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn an_amount_in_json_is_a_number_with_two_decimals() {
-        let total = Money::from_cents(5_000) * 2;
+        let total = Money::from_cents(5000) * 2;
         assert_eq!(serde_json::to_string(&total).expect("a number"), "100.00");
     }
 

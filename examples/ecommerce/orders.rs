@@ -151,7 +151,7 @@ mod tests {
             task_id: "task".into(),
             customer: CustomerInfo { email: "a@example.com".into(), name: "A".into() },
             items: Vec::new(),
-            total_amount: Money::from_cents(100_00),
+            total_amount: Money::from_cents(10_000),
             payment_id: "pay_1".into(),
             reservation_id: "res_1".into(),
         }

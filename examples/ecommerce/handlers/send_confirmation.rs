@@ -91,7 +91,7 @@ mod tests {
         let order = PlacedOrder {
             order_id: 1,
             order_number: "ORD-20260309-0A1B2C3D".into(),
-            total_amount: Money::from_cents(100_00),
+            total_amount: Money::from_cents(10_000),
         };
         let mail = html("<script>", &[], &order);
         assert!(mail.contains("&lt;script&gt;") && !mail.contains("<script>"), "{mail}");

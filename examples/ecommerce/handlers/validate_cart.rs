@@ -78,7 +78,7 @@ mod tests {
             .map(|(product_id, quantity)| CartItem { product_id, quantity });
         let items = price(&cart).expect("known products");
         let totals: Vec<_> = items.iter().map(|item| (item.quantity, item.line_total)).collect();
-        assert_eq!(totals, [(3, Money::from_cents(150_00)), (1, Money::from_cents(75_00))]);
+        assert_eq!(totals, [(3, Money::from_cents(15_000)), (1, Money::from_cents(7500))]);
     }
 
     #[test]

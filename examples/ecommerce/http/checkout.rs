@@ -65,12 +65,13 @@ pub(super) async fn retry(
     OrderTask(task_id): OrderTask,
 ) -> Result<impl IntoResponse, ApiError> {
     let operator = Operator::new("storefront", "the customer asked for another try");
-    let status = web.tasker.retry(task_id, operator).await.map_err(|error| match error {
-        OperateError::NotFound => ApiError::order_not_found(),
-        OperateError::Illegal { .. } => {
+    let status = web.tasker.retry(task_id, &operator).await.map_err(|error| match error {
+        OperateError::NotFound(_) => ApiError::order_not_found(),
+        OperateError::Illegal(_) => {
             let message = "Only a failed order can be tried again";
             ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, message)
         }
+        OperateError::Contended => ApiError::unavailable("The order is moving, try again soon"),
         OperateError::Store(error) => error.into(),
     })?;
     let message = "The order is being tried again from where it failed";
@@ -148,6 +149,12 @@ fn refuse(error: SubmitError) -> ApiError {
             ApiError::new(StatusCode::CONFLICT, message)
         }
         SubmitError::Store(error) => error.into(),
-        _ => ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong"),
+        SubmitError::InvalidKey => {
+            ApiError::new(StatusCode::BAD_REQUEST, "The Idempotency-Key is not valid")
+        }
+        SubmitError::CutOff => ApiError::unavailable("The shop is closing, try again soon"),
+        SubmitError::UnknownTask { .. } => {
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong")
+        }
     }
 }

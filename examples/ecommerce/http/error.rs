@@ -5,7 +5,7 @@ use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use tasker::StoreError;
+use tasker::store::StoreError;
 use tracing::error;
 
 /// An error as the client sees it: a sentence in `error`, and for bad input what is wrong where.

@@ -3,12 +3,11 @@
 
 use axum::Json;
 use axum::extract::State;
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
-use tasker::{
-    Failure, HistoryEntry, Progress, StepState, StepStatus, TaskId, TaskState, TaskStatus,
-    Timestamp,
-};
+use tasker::history::Failure;
+use tasker::{HistoryEntry, Progress, StepState, StepStatus, TaskId, TaskState, TaskStatus};
 
 use super::error::ApiError;
 use super::{OrderTask, Web};
@@ -84,7 +83,7 @@ fn processing(task: &TaskStatus) -> Stage {
     let current = task.current_step();
     Stage::Processing {
         current_step: current.map(|step| step.name.clone()),
-        progress: task.progress.clone(),
+        progress: task.progress,
         attempts: current.map(|step| step.attempts).filter(|attempts| *attempts > 0),
         next_retry_at: current.and_then(|step| step.retry_at),
     }

@@ -255,7 +255,10 @@ function stepItem(step, index) {
   const words = { complete: "done", error: "failed", waiting: "waits for its next attempt", running: "running", ready: "ready", blocked: "not started", cancelled: "cancelled" };
   const mark = make("span", { className: "mark" }, marks[kind] ?? String(index + 1));
   mark.setAttribute("aria-hidden", "true");
-  const count = step.attempts > 1 || step.failure ? `attempt ${step.attempts} of ${step.retry_limit}`
+  const attempt = step.attempts + (running ? 1 : 0);
+  // Attempts after somebody pressed Retry have a limit of their own.
+  const limit = attempt > step.retry_limit ? "" : ` of ${step.retry_limit}`;
+  const count = attempt > 1 || step.failure ? `attempt ${attempt}${limit}`
     : step.state === "complete" && step.took_ms != null ? `${step.took_ms} ms` : "";
   const item = make("li", { className: kind }, mark,
     make("span", { className: "name" }, NAMES[step.name] || step.name, make("span", { className: "unseen" }, `, ${words[kind] || kind}`)),
