@@ -24,7 +24,7 @@ pub use engine::{Worker, WorkerBuilder};
 pub use event::{Event, EventKind};
 pub use handler::{
     MissingHandlers, Refusal, StepContext, StepError, StepHandler, StepOutput, StepResult,
-    TaskHandler, Workflow, step_fn,
+    TaskHandler, Workflow, step_fn, typed_fn,
 };
 pub use json::Json;
 pub use registry::RegisterError;
