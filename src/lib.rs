@@ -1,2 +1,3 @@
-//! Tasker.
+//! Tasker runs business processes as durable tasks.
+
 pub use tasker_core::*;

@@ -2,12 +2,12 @@
 //!
 //! petgraph resolves it once, when the template is made; a running task only looks things up.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use petgraph::algo::{kosaraju_scc, toposort};
 use petgraph::graph::DiGraph;
 
-use crate::template::{StepIndex, StepTemplate, TemplateError};
+use crate::template::StepIndex;
 
 /// The dependency graph of a template's steps.
 #[derive(Clone, Debug)]
@@ -19,34 +19,24 @@ pub struct Dag {
 }
 
 impl Dag {
-    /// Resolves the names in `depends_on`.
-    pub(crate) fn new(steps: &[StepTemplate]) -> Result<Self, TemplateError> {
-        let by_name: HashMap<&str, StepIndex> =
-            (0u32..).zip(steps).map(|(at, step)| (step.name.as_str(), StepIndex(at))).collect();
-        let mut graph = DiGraph::<(), (), u32>::with_capacity(steps.len(), steps.len());
-        let nodes: Vec<_> = steps.iter().map(|_| graph.add_node(())).collect();
-        let mut parents = vec![Vec::new(); steps.len()];
-        let mut children = vec![Vec::new(); steps.len()];
-        for (index, step) in (0u32..).zip(steps) {
-            for name in &step.depends_on {
-                let Some(&parent) = by_name.get(name.as_str()) else {
-                    let fault = format!("step `{}` depends on unknown step `{name}`", step.name);
-                    return Err(TemplateError(fault));
-                };
-                parents[index as usize].push(parent);
+    /// The graph in which each step has these parents, or the ways in which they go round: each
+    /// a list of steps of which one waits for the next, and the last for the first.
+    pub(crate) fn new(parents: Vec<Vec<StepIndex>>) -> Result<Self, Vec<Vec<StepIndex>>> {
+        let edges = parents.iter().map(Vec::len).sum();
+        let mut graph = DiGraph::<(), (), u32>::with_capacity(parents.len(), edges);
+        let nodes: Vec<_> = parents.iter().map(|_| graph.add_node(())).collect();
+        let mut children = vec![Vec::new(); parents.len()];
+        for (index, above) in (0u32..).zip(&parents) {
+            for parent in above {
                 children[parent.get()].push(StepIndex(index));
                 graph.add_edge(nodes[parent.get()], nodes[index as usize], ());
             }
         }
-        let Ok(order) = toposort(&graph, None) else {
-            let _ = kosaraju_scc(&graph);
-            return Err(TemplateError("the steps depend on each other in a cycle".into()));
-        };
+        let Ok(order) = toposort(&graph, None) else { return Err(cycles(&graph, &parents)) };
         let order: Vec<_> = order.into_iter().map(|node| StepIndex(node.index() as u32)).collect();
-        let mut level = vec![0; steps.len()];
+        let mut level = vec![0; parents.len()];
         for step in &order {
-            let above =
-                parents[step.get()].iter().map(|parent: &StepIndex| level[parent.get()] + 1);
+            let above = parents[step.get()].iter().map(|parent| level[parent.get()] + 1);
             level[step.get()] = above.max().unwrap_or(0);
         }
         Ok(Self { parents, children, order, level })
@@ -89,6 +79,28 @@ impl Dag {
                 && self.ancestors(step).contains(&other))
     }
 
+    /// A longest chain of steps of which each waits for the one before: no run takes fewer rounds.
+    ///
+    /// Among several it is the one whose end was written first.
+    pub fn critical_path(&self) -> Vec<StepIndex> {
+        let last = (0u32..).zip(&self.level).max_by_key(|(index, level)| (**level, !index));
+        let mut next = last.map(|(index, _)| StepIndex(index));
+        let mut path = Vec::new();
+        while let Some(step) = next {
+            path.push(step);
+            let parents = self.parents(step).iter().copied();
+            next = parents.max_by_key(|parent| (self.level[parent.get()], !parent.0));
+        }
+        path.reverse();
+        path
+    }
+
+    /// Every parent with each of its children, by parent.
+    pub(crate) fn edges(&self) -> impl Iterator<Item = (StepIndex, StepIndex)> {
+        let below = (0u32..).zip(&self.children);
+        below.flat_map(|(parent, below)| below.iter().map(move |child| (StepIndex(parent), *child)))
+    }
+
     /// Everything that `step` rests on: its parents, their parents and so on.
     pub fn ancestors(&self, step: StepIndex) -> BTreeSet<StepIndex> {
         let mut found = BTreeSet::new();
@@ -100,4 +112,41 @@ impl Dag {
         }
         found
     }
+}
+
+/// One cycle of every knot of steps that wait for each other.
+fn cycles(graph: &DiGraph<(), ()>, parents: &[Vec<StepIndex>]) -> Vec<Vec<StepIndex>> {
+    let mut knot = vec![0; parents.len()];
+    let knots: Vec<_> = kosaraju_scc(graph).into_iter().filter(|knot| knot.len() > 1).collect();
+    for (number, members) in (1..).zip(&knots) {
+        for node in members {
+            knot[node.index()] = number;
+        }
+    }
+    // Every step of a knot has a parent in it, so going from parent to parent comes round.
+    let mut seen_at = vec![None; parents.len()];
+    let mut cycles = Vec::new();
+    for members in knots {
+        let Some(first) = members.iter().map(|node| node.index()).min() else { continue };
+        let mut path = vec![StepIndex(first as u32)];
+        while let Some(step) = path.last().copied() {
+            if let Some(begin) = seen_at[step.get()] {
+                path.pop();
+                cycles.push(from_first(path.split_off(begin)));
+                break;
+            }
+            seen_at[step.get()] = Some(path.len() - 1);
+            let within = |parent: &&StepIndex| knot[parent.get()] == knot[first];
+            path.extend(parents[step.get()].iter().find(within));
+        }
+    }
+    cycles.sort();
+    cycles
+}
+
+/// The same cycle, told from the step that was written first.
+fn from_first(mut cycle: Vec<StepIndex>) -> Vec<StepIndex> {
+    let first = (0..cycle.len()).min_by_key(|at| cycle[*at]).unwrap_or(0);
+    cycle.rotate_left(first);
+    cycle
 }

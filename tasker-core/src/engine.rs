@@ -17,7 +17,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::runtime::{Handle, Runtime, RuntimeFlavor};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -27,10 +26,10 @@ use tracing::warn;
 use crate::event::Events;
 use crate::registry::Registry;
 use crate::snapshot::Snapshot;
-use crate::store::StateStore;
-use crate::{TaskId, WorkerId};
+use crate::store::{Route, StateStore};
+use crate::{TaskId, TaskTemplate, WorkerId};
 
-use self::owner::Message;
+use self::owner::{Message, StoreClock};
 use self::patience::Patience;
 pub(crate) use self::room::Room;
 
@@ -69,7 +68,13 @@ impl Shared {
     }
 
     /// A worker of this process that has room, with that room reserved.
-    pub(crate) fn worker_with_room(&self) -> Option<(Arc<Incarnation>, Room)> {
+    pub(crate) fn worker_with_room(
+        &self,
+        template: &TaskTemplate,
+    ) -> Option<(Arc<Incarnation>, Room)> {
+        if !self.registry.routes().contains(&Route::of(template)) {
+            return None;
+        }
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         workers.iter().filter_map(Weak::upgrade).find_map(|worker| {
             let incarnation = worker.incarnation()?;
@@ -314,8 +319,8 @@ impl Core {
     }
 
     /// Hands a task for which room was reserved to its owner.
-    fn own(&self, incarnation: Arc<Incarnation>, task: Snapshot, now: Timestamp) {
-        self.tell(task.id(), Message::Own { incarnation, task: Box::new(task), now });
+    fn own(&self, incarnation: Arc<Incarnation>, task: Snapshot, clock: StoreClock) {
+        self.tell(task.id(), Message::Own { incarnation, task: Box::new(task), clock });
     }
 
     /// How to wait while the store is away.
@@ -326,11 +331,6 @@ impl Core {
     fn stop(&self) {
         self.stop.cancel();
         self.check_idle();
-    }
-
-    /// After an answer that was lost: asks for whatever it may have handed out.
-    pub(crate) fn resync(&self) {
-        self.resync.notify_one();
     }
 
     fn tell(&self, task: TaskId, message: Message) {

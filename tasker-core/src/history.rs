@@ -37,6 +37,16 @@ pub struct Recorded {
     pub transition: Transition,
 }
 
+impl Recorded {
+    /// When the attempt that the row settles began; `None` where it settles none.
+    pub fn began_at(&self) -> Option<Timestamp> {
+        if self.transition.attempt == 0 {
+            return None;
+        }
+        self.at.checked_sub(self.transition.ran_for).ok()
+    }
+}
+
 /// Who writes to a task.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

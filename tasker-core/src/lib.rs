@@ -1,32 +1,38 @@
 //! The engine of Tasker.
 
+mod client;
 pub mod dag;
 pub mod decide;
-pub mod engine;
-pub mod event;
-pub mod handler;
+mod engine;
+mod event;
+mod handler;
 pub mod history;
 mod json;
 mod registry;
 mod retry;
 pub mod snapshot;
+mod status;
 pub mod store;
 mod task;
-pub mod template;
+mod template;
 
 pub use async_trait::async_trait;
+pub use client::{
+    OperateError, Operator, Receipt, SubmitError, TaskRequest, Tasker, TaskerBuilder, WaitError,
+};
 pub use engine::{Worker, WorkerBuilder};
 pub use event::{Event, EventKind};
 pub use handler::{
     MissingHandlers, Refusal, StepContext, StepError, StepHandler, StepOutput, StepResult,
-    TaskHandler, Workflow, step_fn,
+    TaskHandler, Workflow, step_fn, typed_fn,
 };
 pub use json::Json;
 pub use registry::RegisterError;
 pub use retry::{Backoff, RetryPolicy, Strategy};
+pub use status::{HistoryEntry, Progress, StepStatus, TaskStatus};
 pub use store::memory::MemoryStore;
 pub use task::{StepState, TaskId, TaskState, UnknownState, WorkerId};
 pub use template::{
-    DEFAULT_TIMEOUT, Fingerprint, OnFailure, StepIndex, StepTemplate, TaskTemplate, TaskType,
-    TemplateError,
+    ContextFault, DEFAULT_TIMEOUT, Fingerprint, OnFailure, Position, StepIndex, StepTemplate,
+    TaskTemplate, TaskTemplateBuilder, TaskType, TemplateError, TemplateFault, YamlSource,
 };

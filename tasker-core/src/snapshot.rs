@@ -305,14 +305,10 @@ impl Snapshot {
         if self.failed > 0 || self.state.is_terminal() {
             return Vec::new();
         }
-        let steps = &mut self.steps;
+        let steps = &self.steps;
         let due = |index: &StepIndex| steps[index.get()].ready_at.is_none_or(|at| at <= now);
-        let taken: Vec<_> = self.ready.iter().copied().filter(due).collect();
-        if taken.len() == self.ready.len() {
-            self.ready.clear();
-        } else {
-            taken.iter().for_each(|index| drop(self.ready.remove(index)));
-        }
+        let (taken, later): (Vec<_>, Vec<_>) = self.ready.iter().partition(|index| due(index));
+        self.ready = later.into_iter().collect();
         self.running += taken.len();
         for index in &taken {
             self.steps[index.get()].state = StepState::InProgress;

@@ -3,6 +3,16 @@
 //! A [`TaskTemplate`] that you hold is valid. It comes from [`TaskTemplate::builder`] or
 //! from YAML ([`TaskTemplate::from_yaml`]); both lead through the one validator.
 
+mod builder;
+mod check;
+mod diagram;
+mod environment;
+mod fault;
+mod read;
+mod schema;
+mod tree;
+mod yaml;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
@@ -11,14 +21,25 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use self::builder::TaskTemplateBuilder;
+pub use self::fault::{Position, TemplateError, TemplateFault};
+pub use self::schema::ContextFault;
+use self::schema::ContextSchema;
+pub use self::yaml::YamlSource;
 use crate::dag::Dag;
 use crate::{Json, RetryPolicy};
 
 /// The time an attempt may take when its step does not say: five minutes.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// The namespace of a template that names none.
+const DEFAULT_NAMESPACE: &str = "default";
+/// The version of a template that names none.
+const DEFAULT_VERSION: Version = Version::new(0, 1, 0);
+
 /// Which kind of task: namespace, name and version, written `namespace/name@version`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TaskType {
     /// Whose it is; `default` when the template names none.
     pub namespace: String,
@@ -101,6 +122,7 @@ pub enum OnFailure {
 
 /// One step of a template.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct StepTemplate {
     /// Its name, unique in the template.
     pub name: String,
@@ -127,66 +149,44 @@ pub struct StepTemplate {
     pub config: Option<Json>,
 }
 
-impl StepTemplate {
-    /// A step with the default policies, whose handler has the step's name.
-    pub fn new(name: impl Into<String>) -> Self {
-        let name = name.into();
-        Self {
-            handler: name.clone(),
-            name,
-            description: None,
-            depends_on: Vec::new(),
-            retry: RetryPolicy::default(),
-            timeout: DEFAULT_TIMEOUT,
-            on_failure: OnFailure::default(),
-            dependent_system: None,
-            config: None,
-        }
-    }
-}
-
 /// What a template says, before it is checked; the form in which stores keep it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Definition {
-    #[serde(flatten)]
-    pub(crate) task_type: TaskType,
+#[serde(deny_unknown_fields)]
+struct Definition {
+    task_type: TaskType,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) description: Option<String>,
+    description: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) schema: Option<Json>,
-    pub(crate) steps: Vec<StepTemplate>,
+    schema: Option<Json>,
+    steps: Vec<StepTemplate>,
 }
 
-/// A checked template: names are unique, parents exist, there is no cycle.
+/// A checked template: names are unique, parents exist, there is no cycle, its schema compiles.
 pub struct TaskTemplate {
     definition: Definition,
     body: Json,
     fingerprint: Fingerprint,
     dag: Dag,
     by_name: HashMap<String, StepIndex>,
+    schema: Option<ContextSchema>,
+    warnings: Vec<TemplateFault>,
 }
 
 impl TaskTemplate {
-    /// Checks a definition: the one validator, for the builder, for YAML and for stored bodies.
-    pub(crate) fn check(definition: Definition) -> Result<Self, TemplateError> {
-        let dag = Dag::new(&definition.steps)?;
-        let by_name = (0u32..)
-            .zip(&definition.steps)
-            .map(|(index, step)| (step.name.clone(), StepIndex(index)))
-            .collect();
-        let body = Json::of(&definition).map_err(|error| TemplateError(error.to_string()))?;
-        let fingerprint = Fingerprint::of(body.as_str().as_bytes());
-        Ok(Self { definition, body, fingerprint, dag, by_name })
-    }
-
     /// A template that a store read back.
+    ///
+    /// It has the fingerprint that it was stored under, whatever this version of Tasker would
+    /// write for it.
     ///
     /// # Errors
     /// The body was written by a version of Tasker with other rules.
     pub fn from_stored(body: &str) -> Result<Self, TemplateError> {
-        let definition =
-            serde_json::from_str(body).map_err(|error| TemplateError(error.to_string()))?;
-        Self::check(definition)
+        let definition = serde_json::from_str(body).map_err(|error| {
+            TemplateError::whole(format!("the stored template cannot be read: {error}"))
+        })?;
+        let template = Self::check(definition).map_err(|faults| faults.into_error(None))?;
+        let fingerprint = Fingerprint::of(body.as_bytes());
+        Ok(Self { body: Json::from_stored(body), fingerprint, ..template })
     }
 
     /// The form in which a store keeps the template.
@@ -232,6 +232,11 @@ impl TaskTemplate {
         self.by_name.get(step).copied()
     }
 
+    /// What is odd about the YAML that it was read from: keys that have no effect here.
+    pub fn warnings(&self) -> &[TemplateFault] {
+        &self.warnings
+    }
+
     /// How the steps depend on each other.
     pub fn dag(&self) -> &Dag {
         &self.dag
@@ -243,8 +248,3 @@ impl fmt::Debug for TaskTemplate {
         write!(f, "TaskTemplate({}, {} steps)", self.task_type(), self.steps().len())
     }
 }
-
-/// A template that cannot be: what is wrong, where, and what to do about it.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct TemplateError(pub(crate) String);

@@ -1,0 +1,289 @@
+//! The door: submit tasks, look at them, act on them, start workers.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::broadcast;
+
+use crate::TaskId;
+use crate::decide::{self, Illegal};
+use crate::engine::{Shared, WorkerBuilder};
+use crate::event::{Event, Events};
+use crate::handler::TaskHandler;
+use crate::history::Author;
+use crate::registry::{RegisterError, Registry};
+use crate::snapshot::Snapshot;
+use crate::status::{self, HistoryEntry, TaskStatus};
+use crate::store::{
+    Applied, Committed, StateStore, StoreError, StoredTask, TaskChange, TaskQuery, TaskSummary,
+};
+
+mod submit;
+
+pub use submit::{Receipt, SubmitError, TaskRequest};
+
+/// A handle on one store and the kinds of task that this process knows. Cheap to clone.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tasker_core::{
+///     MemoryStore, StepContext, StepTemplate, TaskRequest, TaskState, TaskTemplate, Tasker,
+///     Workflow, step_fn,
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let template = TaskTemplate::builder("greet").step(StepTemplate::new("hello")).build()?;
+/// let hello = step_fn(|step: StepContext| async move {
+///     let name: String = step.context()?;
+///     Ok(format!("Hello, {name}!"))
+/// });
+/// let tasker = Tasker::builder(MemoryStore::new())
+///     .register(Workflow::new(template).step("hello", hello))
+///     .build()?;
+/// let worker = tasker.worker().start();
+///
+/// let receipt = tasker.submit(TaskRequest::new("greet", "Ada")?).await?;
+/// let status = tasker.wait(receipt.id, Duration::from_secs(10)).await?;
+/// assert_eq!(status.state, TaskState::Complete);
+/// let said = status.steps[0].result.as_ref().map(|said| said.as_str());
+/// assert_eq!(said, Some(r#""Hello, Ada!""#));
+///
+/// worker.shutdown(Duration::from_secs(5)).await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Tasker {
+    shared: Arc<Shared>,
+}
+
+/// Collects what a [`Tasker`] knows.
+#[must_use]
+pub struct TaskerBuilder {
+    store: Arc<dyn StateStore>,
+    handlers: Vec<(Arc<dyn TaskHandler>, bool)>,
+}
+
+/// Who acts on a task, and why; both are kept in its history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operator {
+    /// A name that says who it was.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl Operator {
+    /// An operator with a reason.
+    pub fn new(name: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { name: name.into(), reason: reason.into() }
+    }
+}
+
+/// Why an action on a task was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum OperateError {
+    /// There is no such task.
+    #[error("there is no task {0}")]
+    NotFound(TaskId),
+    /// The state of the task does not allow it, perhaps since a moment ago.
+    #[error(transparent)]
+    Illegal(#[from] Illegal),
+    /// Others kept moving the task: look at it and try again.
+    #[error("the task is being moved by others: look at it and try again")]
+    Contended,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why the end of a task was not seen.
+#[derive(Debug, thiserror::Error)]
+pub enum WaitError {
+    /// There is no such task.
+    #[error("there is no task {0}")]
+    NotFound(TaskId),
+    /// It had not ended in time; it goes on.
+    #[error("the task has not ended in time; it goes on")]
+    TimedOut(Box<TaskStatus>),
+    /// The store failed, and kept failing for as long as was to be waited.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl TaskerBuilder {
+    /// Adds a kind of task whose steps this process can all run.
+    pub fn register(mut self, handler: impl TaskHandler) -> Self {
+        self.handlers.push((Arc::new(handler), false));
+        self
+    }
+
+    /// Adds a kind of task of which this process may lack handlers: it submits, or runs some steps.
+    ///
+    /// A step whose handler is missing waits for a worker that has it.
+    pub fn register_partial(mut self, handler: impl TaskHandler) -> Self {
+        self.handlers.push((Arc::new(handler), true));
+        self
+    }
+
+    /// Checks what was registered.
+    ///
+    /// # Errors
+    /// A template names handlers that were not given, or a kind of task is registered twice.
+    pub fn build(self) -> Result<Tasker, RegisterError> {
+        let mut registry = Registry::default();
+        for (handler, partial) in self.handlers {
+            registry.add(handler, partial)?;
+        }
+        let workers = Mutex::default();
+        let shared = Shared { store: self.store, registry, events: Events::new(), workers };
+        Ok(Tasker { shared: Arc::new(shared) })
+    }
+}
+
+/// How often an action is decided anew when others move the task at the same time.
+const TRIES: usize = 16;
+
+/// How often the store is asked whether a task has ended that other processes may run.
+const WAIT_POLL: Duration = Duration::from_millis(250);
+
+impl Tasker {
+    /// Begins with a store.
+    pub fn builder(store: impl StateStore) -> TaskerBuilder {
+        Self::builder_on(Arc::new(store))
+    }
+
+    /// Begins with a store that is shared, or chosen at run time.
+    pub fn builder_on(store: Arc<dyn StateStore>) -> TaskerBuilder {
+        TaskerBuilder { store, handlers: Vec::new() }
+    }
+
+    /// Sets up a worker; [`WorkerBuilder::start`] starts it.
+    pub fn worker(&self) -> WorkerBuilder {
+        WorkerBuilder::new(self.shared.clone())
+    }
+
+    /// Where a task stands; `None` if there is no such task.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn status(&self, task: TaskId) -> Result<Option<TaskStatus>, StoreError> {
+        Ok(self.shared.store.load(task).await?.as_ref().map(TaskStatus::of))
+    }
+
+    /// What happened to a task, oldest first; `None` if there is no such task.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn history(&self, task: TaskId) -> Result<Option<Vec<HistoryEntry>>, StoreError> {
+        Ok(self.shared.store.load(task).await?.as_ref().map(status::history))
+    }
+
+    /// Tasks by type and state, newest first, a page at a time.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn find(&self, query: TaskQuery) -> Result<Vec<TaskSummary>, StoreError> {
+        self.shared.store.find(query).await
+    }
+
+    /// Waits until a task has ended, whichever process runs it.
+    ///
+    /// # Errors
+    /// [`WaitError::TimedOut`] after `timeout`; the task goes on, and may be waited for again.
+    pub async fn wait(&self, task: TaskId, timeout: Duration) -> Result<TaskStatus, WaitError> {
+        let deadline = tokio::time::Instant::now() + timeout;
+        loop {
+            // Subscribed before the look, so that an end between the two is not missed.
+            let ended = self.shared.events.end_of(task);
+            let looked = self.shared.store.load(task).await;
+            let over = tokio::time::Instant::now() >= deadline;
+            let given_up = match looked {
+                Ok(None) => Some(Err(WaitError::NotFound(task))),
+                Ok(Some(stored)) if stored.state.is_terminal() => Some(Ok(TaskStatus::of(&stored))),
+                Ok(Some(stored)) if over => {
+                    Some(Err(WaitError::TimedOut(Box::new(TaskStatus::of(&stored)))))
+                }
+                Err(error) if over => Some(Err(error.into())),
+                Ok(Some(_)) | Err(_) => None,
+            };
+            if given_up.is_none() {
+                let next = deadline.min(tokio::time::Instant::now() + WAIT_POLL);
+                // Time running out is as good a reason to look as a hint.
+                let _ = tokio::time::timeout_at(next, ended).await;
+            } else {
+                drop(ended);
+            }
+            self.shared.events.stop_waiting(task);
+            if let Some(answer) = given_up {
+                return answer;
+            }
+        }
+    }
+
+    /// Stops a task: nothing of it starts any more, running steps are told through their
+    /// cancellation signal, and what they still report is not recorded.
+    ///
+    /// # Errors
+    /// [`OperateError::Illegal`] if it is complete or cancelled already.
+    pub async fn cancel(
+        &self,
+        task: TaskId,
+        operator: &Operator,
+    ) -> Result<TaskStatus, OperateError> {
+        self.operate(task, operator, decide::cancel).await
+    }
+
+    /// Puts a failed task back to work: failed steps get a new count of attempts, complete steps
+    /// do not run again.
+    ///
+    /// # Errors
+    /// [`OperateError::Illegal`] if it has not failed.
+    pub async fn retry(
+        &self,
+        task: TaskId,
+        operator: &Operator,
+    ) -> Result<TaskStatus, OperateError> {
+        self.operate(task, operator, decide::retry).await
+    }
+
+    /// Loads, decides and commits, anew as long as somebody else was quicker.
+    async fn operate(
+        &self,
+        id: TaskId,
+        operator: &Operator,
+        action: fn(&mut Snapshot, &str, jiff::Timestamp) -> Result<TaskChange, Illegal>,
+    ) -> Result<TaskStatus, OperateError> {
+        let author = Author::Operator(operator.name.clone());
+        for _ in 0..TRIES {
+            let stored = self.load(id).await?;
+            let mut task = Snapshot::replay(&stored);
+            let change = action(&mut task, &operator.reason, stored.now)?;
+            let rows = change.rows.clone();
+            match self.shared.store.commit(&author, vec![change]).await? {
+                Committed::Changes { now, applied } if applied == [Applied::Yes] => {
+                    for row in &rows {
+                        self.shared.events.tell_row(id, task.template(), now, row);
+                    }
+                    if task.state().is_terminal() {
+                        self.shared.events.ended(id);
+                    }
+                    return Ok(TaskStatus::of(&self.load(id).await?));
+                }
+                Committed::Changes { .. } | Committed::LeaseLost => {}
+            }
+        }
+        Err(OperateError::Contended)
+    }
+
+    async fn load(&self, task: TaskId) -> Result<StoredTask, OperateError> {
+        self.shared.store.load(task).await?.ok_or(OperateError::NotFound(task))
+    }
+
+    /// The lifecycle events of this process, from now on.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.shared.events.subscribe()
+    }
+}

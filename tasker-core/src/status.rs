@@ -1,0 +1,256 @@
+//! A task as people and pages see it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::history::{AfterFailure, Author, Failure, Occurrence, Recorded};
+use crate::snapshot::Snapshot;
+use crate::store::StoredTask;
+use crate::{Json, OnFailure, StepIndex, StepState, StepTemplate, TaskId, TaskState, TaskType};
+
+/// Where a task and each of its steps stands.
+#[derive(Clone, Debug, Serialize)]
+pub struct TaskStatus {
+    /// The task.
+    pub id: TaskId,
+    /// Its kind.
+    pub task_type: TaskType,
+    /// Its state.
+    pub state: TaskState,
+    /// Whether an optional step failed or a fallback took over.
+    pub degraded: bool,
+    /// Its input.
+    pub context: Json,
+    /// Counts claims, releases, ends and operators' actions.
+    pub version: u64,
+    /// When it was stored.
+    pub created_at: Timestamp,
+    /// When it last ended.
+    pub ended_at: Option<Timestamp>,
+    /// How far it is.
+    pub progress: Progress,
+    /// Its steps, in the order of the template.
+    pub steps: Vec<StepStatus>,
+}
+
+/// How many steps have succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Progress {
+    /// Steps that are complete.
+    pub completed: usize,
+    /// All steps.
+    pub total: usize,
+    /// The one as a part of the other, in whole per cent, rounded down.
+    pub percentage: u8,
+}
+
+/// Where a step stands.
+#[derive(Clone, Debug, Serialize)]
+pub struct StepStatus {
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// The name of its handler.
+    pub handler: String,
+    /// The steps that it waits for.
+    pub depends_on: Vec<String>,
+    /// The outside system that it calls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dependent_system: Option<String>,
+    /// Its state.
+    pub state: StepState,
+    /// Attempts that have ended.
+    pub attempts: u32,
+    /// The most attempts in a row, the first included; an operator's retry starts a new count.
+    pub retry_limit: u32,
+    /// While it waits for a retry: when that may start.
+    pub retry_at: Option<Timestamp>,
+    /// When its latest attempt that has ended began.
+    pub started_at: Option<Timestamp>,
+    /// When that attempt ended.
+    pub ended_at: Option<Timestamp>,
+    /// What it returned.
+    pub result: Option<Json>,
+    /// How its latest attempt failed; `None` once one has succeeded.
+    pub failure: Option<Failure>,
+}
+
+/// One line of a task's history.
+#[derive(Clone, Debug, Serialize)]
+pub struct HistoryEntry {
+    /// When it was recorded.
+    pub at: Timestamp,
+    /// What happened, such as `completed`; `submitted` is the first.
+    pub event: &'static str,
+    /// The step that it happened to; `None` for the task itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// The number of the attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    /// How long the attempt ran, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ran_ms: Option<f64>,
+    /// Who recorded it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub author: Option<Author>,
+    /// Why an attempt failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// After a failure, when the next attempt may start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Timestamp>,
+    /// What an operator gave as a reason, or a remark.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl TaskStatus {
+    /// The status of a task that a store read back.
+    pub fn of(stored: &StoredTask) -> Self {
+        let task = Snapshot::replay(stored);
+        let mut latest = vec![None; task.steps().len()];
+        for row in &stored.rows {
+            if let Some(step) = row.transition.step.filter(|_| row.transition.attempt > 0) {
+                latest[step.get()] = Some(row);
+            }
+        }
+        // A step that may run, of a task that a worker owns: it runs, or will in a moment.
+        let owned = stored.owner.is_some();
+        let steps: Vec<_> = (0u32..)
+            .map(StepIndex)
+            .zip(task.template().steps())
+            .map(|(index, template)| {
+                let due = task.step(index).ready_at().is_none_or(|at| at <= stored.now);
+                let running = owned && due && !task.has_failed();
+                step_status(&task, index, template, latest[index.get()], running)
+            })
+            .collect();
+        let completed = steps.iter().filter(|step| step.state == StepState::Complete).count();
+        let total = steps.len();
+        let percentage = u8::try_from(completed * 100 / total.max(1)).unwrap_or(100);
+        Self {
+            id: stored.id,
+            task_type: task.template().task_type().clone(),
+            state: stored.state,
+            degraded: stored.degraded,
+            context: stored.context.clone(),
+            version: stored.version,
+            created_at: stored.created_at,
+            ended_at: stored.ended_at,
+            progress: Progress { completed, total, percentage },
+            steps,
+        }
+    }
+
+    /// The step with a name.
+    pub fn step(&self, name: &str) -> Option<&StepStatus> {
+        self.steps.iter().find(|step| step.name == name)
+    }
+
+    /// The step that the task is at: one that runs, else one that waits for its retry or its turn.
+    pub fn current_step(&self) -> Option<&StepStatus> {
+        let first = |state| self.steps.iter().find(move |step| step.state == state);
+        first(StepState::InProgress).or_else(|| first(StepState::Ready))
+    }
+
+    /// The steps that failed for good.
+    pub fn failed_steps(&self) -> impl Iterator<Item = &StepStatus> {
+        self.steps.iter().filter(|step| step.state == StepState::Error)
+    }
+}
+
+fn step_status(
+    task: &Snapshot,
+    index: StepIndex,
+    template: &StepTemplate,
+    latest: Option<&Recorded>,
+    running: bool,
+) -> StepStatus {
+    let step = task.step(index);
+    let state = match step.state() {
+        StepState::Ready if running => StepState::InProgress,
+        state => state,
+    };
+    let handler = match &template.on_failure {
+        OnFailure::Fallback(fallback) if step.fell_back() => fallback,
+        OnFailure::Fallback(_) | OnFailure::Fail | OnFailure::Continue => &template.handler,
+    };
+    StepStatus {
+        name: template.name.clone(),
+        description: template.description.clone(),
+        handler: handler.clone(),
+        depends_on: template.depends_on.clone(),
+        dependent_system: template.dependent_system.clone(),
+        state,
+        attempts: step.next_attempt() - 1,
+        retry_limit: if template.retry.retryable { template.retry.limit } else { 1 },
+        retry_at: step.ready_at().filter(|_| state == StepState::Ready),
+        started_at: latest.and_then(Recorded::began_at),
+        ended_at: latest.map(|row| row.at),
+        result: task.result(index).cloned(),
+        failure: step.failure().cloned(),
+    }
+}
+
+/// The history of a task that a store read back, oldest first.
+pub(crate) fn history(stored: &StoredTask) -> Vec<HistoryEntry> {
+    let blank = |at, event| HistoryEntry {
+        at,
+        event,
+        step: None,
+        attempt: None,
+        ran_ms: None,
+        author: None,
+        failure: None,
+        retry_at: None,
+        reason: None,
+    };
+    let mut entries = vec![blank(stored.created_at, "submitted")];
+    let mut rows: Vec<_> = stored.rows.iter().collect();
+    rows.sort_by_key(|row| (row.at, row.transition.step, row.transition.seq));
+    for row in rows {
+        let Recorded { at, author, transition } = row;
+        let mut entry = blank(*at, transition.what.kind());
+        entry.author = Some(author.clone());
+        entry.step = transition.step.map(|step| stored.template.step(step).name.clone());
+        if transition.attempt > 0 {
+            entry.attempt = Some(transition.attempt);
+            entry.ran_ms = Some(millis(transition.ran_for));
+        }
+        match &transition.what {
+            Occurrence::Failed { failure, next } => {
+                entry.failure = Some(failure.clone());
+                entry.retry_at = match next {
+                    AfterFailure::RetryIn(wait) => at.checked_add(*wait).ok(),
+                    AfterFailure::FallBack | AfterFailure::GiveUp => None,
+                };
+            }
+            Occurrence::Retried { reason, .. } | Occurrence::Cancelled { reason } => {
+                entry.reason = Some(reason.clone());
+            }
+            Occurrence::WorkerLost { worker } => {
+                entry.reason = Some(format!("worker {worker} gave no sign of life"));
+            }
+            Occurrence::Quarantined { deliveries } => {
+                entry.reason = Some(format!("{deliveries} workers were lost with it in a row"));
+            }
+            Occurrence::Completed { .. } | Occurrence::Reopened => {}
+        }
+        entries.push(entry);
+    }
+    if let Some(at) = stored.ended_at.filter(|_| stored.state != TaskState::Cancelled) {
+        let event =
+            if stored.state == TaskState::Complete { "task_complete" } else { "task_error" };
+        entries.push(blank(at, event));
+    }
+    entries
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1e3
+}
