@@ -41,15 +41,14 @@ async fn claim_one(session: &mut Session<'_>, request: &ClaimRequest) -> Result<
     let extras = session.extras().await?;
     let routes = served(request);
     let news = if extras.news { take_news(session, request.worker).await? } else { Vec::new() };
-    let offers =
-        if extras.offers { take_offers(session, request, &routes).await? } else { Vec::new() };
-
     let mut claimed = left_over(session, request).await?;
-    let (candidates, next_in) = candidates(session, request.tasks, routes).await?;
+    let (candidates, next_in) = candidates(session, request.tasks, &routes).await?;
     claimed.extend(take(session, request.worker, candidates).await?);
     for (id, standing) in &claimed {
         session.known.stands(*id, standing.clone());
     }
+    let offers =
+        if extras.offers { take_offers(session, request, &routes).await? } else { Vec::new() };
     let tasks = session.unfold(claimed, &HISTORY).await?;
     Ok(Claimed::Work(Work { now: timestamp(session.now)?, tasks, offers, news, next_in }))
 }
@@ -72,7 +71,7 @@ struct Candidate {
 async fn candidates(
     session: &mut Session<'_>,
     wanted: usize,
-    routes: String,
+    routes: &str,
 ) -> Result<(Vec<Candidate>, Option<Duration>), Fault> {
     let mut values = Values::default();
     values.put(routes);
