@@ -221,6 +221,7 @@ function listen(id) {
     if (order.status === "processing") return;
     stream.close();
     loadProducts().catch(() => {});
+    refreshRecent();
   };
   stream.onerror = async () => {
     if (watched?.id !== id || source !== stream) return;
@@ -334,6 +335,8 @@ function keep(orders) {
 function remember(order) {
   const orders = recent();
   const known = orders.find((one) => one.task_id === order.task_id);
+  // An order that was cleared from the list while it ran stays cleared.
+  if (!known && !order.at) return;
   if (known) Object.assign(known, order); else orders.unshift(order);
   keep(orders);
 }
@@ -355,6 +358,18 @@ function drawRecent() {
   }));
 }
 
+/** Asks about orders that moved on while another one was watched. */
+async function refreshRecent() {
+  for (const { task_id: id, status } of recent()) {
+    if (status !== "processing" || watched?.id === id) continue;
+    const answer = await fetch(`/order_status/${id}`).catch(() => null);
+    if (answer?.status === 404) forget(id);
+    if (!answer?.ok) continue;
+    const now = await answer.json();
+    remember({ task_id: id, status: now.status, number: now.order_number });
+  }
+}
+
 // --- start ------------------------------------------------------------------------------------
 
 drawOutcomes();
@@ -369,4 +384,5 @@ setInterval(() => { if (watched?.order) tick(); }, 100);
   }
   const last = recent()[0];
   if (last?.status === "processing") follow(last.task_id, false);
+  refreshRecent();
 })();
