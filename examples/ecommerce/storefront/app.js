@@ -192,20 +192,19 @@ const offline = (text) => show($("connection"), text);
 // --- following an order -----------------------------------------------------------------------
 
 let source = null;
-let watched = null; // { id, order, skew }
+let watched = null; // { id, order, skew, jump }
 let told = "";
 
 function follow(id, jump) {
   if (!UUID.test(id)) return;
   source?.close();
-  watched = { id, order: null, skew: 0 };
+  watched = { id, order: null, skew: 0, jump };
   told = "";
   $("order").hidden = false;
   $("steps").replaceChildren();
   $("outcome").hidden = true;
   $("order-state").textContent = "";
   $("details-link").href = `/workflow_details/${id}`;
-  if (jump) { $("order").scrollIntoView({ block: "nearest" }); $("order").focus({ preventScroll: true }); }
   listen(id);
 }
 
@@ -216,8 +215,9 @@ function listen(id) {
     if (watched?.id !== id) return;
     offline("");
     const { now, order } = JSON.parse(message.data);
-    watched = { id, order, skew: Date.parse(now) - Date.now() };
+    watched = { ...watched, order, skew: Date.parse(now) - Date.now() };
     drawOrder();
+    if (watched.jump) bringIntoView();
     if (order.status === "processing") return;
     stream.close();
     loadProducts().catch(() => {});
@@ -232,6 +232,14 @@ function listen(id) {
     await pause(2000);
     if (watched?.id === id && source === stream) listen(id);
   };
+}
+
+/** Once the steps are there: before, the panel is too small to be scrolled to. */
+function bringIntoView() {
+  watched.jump = false;
+  const narrow = matchMedia("(max-width: 900px)").matches;
+  $("order").scrollIntoView({ block: narrow ? "start" : "nearest" });
+  $("order").focus({ preventScroll: true });
 }
 
 function drawOrder() {
