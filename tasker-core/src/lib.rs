@@ -15,6 +15,8 @@ mod status;
 pub mod store;
 mod task;
 mod template;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use async_trait::async_trait;
 pub use client::{
@@ -24,7 +26,7 @@ pub use engine::{Worker, WorkerBuilder};
 pub use event::{Event, EventKind};
 pub use handler::{
     MissingHandlers, Refusal, StepContext, StepError, StepHandler, StepOutput, StepResult,
-    TaskHandler, Workflow, step_fn,
+    TaskHandler, Workflow, step_fn, typed_fn,
 };
 pub use json::Json;
 pub use registry::RegisterError;
