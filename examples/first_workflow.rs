@@ -1,4 +1,4 @@
-//! A first workflow. Run it twice: `cargo run --example first_workflow`.
+// A first workflow. Run it twice: `cargo run --example first_workflow`.
 use std::{error::Error, time::Duration};
 
 use serde::{Deserialize, Serialize};
