@@ -86,7 +86,7 @@ pub(crate) async fn narrate(mut events: Receiver<Event>) {
 fn narrate_one(event: &Event) {
     let task = event.task;
     match &event.kind {
-        EventKind::TaskStarted => info!(%task, "order started"),
+        EventKind::TaskStarted => debug!(%task, "a worker takes the order"),
         EventKind::StepStarted { step, attempt } => debug!(%task, step, attempt, "step started"),
         EventKind::StepCompleted { step, attempt, ran_for, .. } => {
             info!(%task, step, attempt, took = millis(*ran_for), "step complete");

@@ -94,6 +94,8 @@ mod status;
 pub mod store;
 mod task;
 mod template;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use async_trait::async_trait;
 pub use client::{

@@ -1,4 +1,5 @@
--- Takes offers back, or settled ones away.
--- Each row: task, step, seq
+-- Takes offers of a task back, or settled ones away.
+-- ?1 task, ?2 the steps, a JSON array
 DELETE FROM offer
-WHERE (task, step, seq) IN (VALUES /* rows */ (?, ?, ?))
+WHERE task = ?1
+  AND step IN (SELECT value FROM json_each(?2))

@@ -73,7 +73,7 @@ CREATE TABLE offer (
     needs      TEXT NOT NULL,           -- the steps whose rows the handler may read, JSON array
     offered_at INTEGER NOT NULL,
     holder     BLOB,                    -- the worker that runs it
-    PRIMARY KEY (task, step, seq)
+    PRIMARY KEY (task, step)
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX offer_open ON offer (route, offered_at) WHERE holder IS NULL;

@@ -10,7 +10,7 @@ FROM task
 WHERE task.owner = ?1;
 
 INSERT INTO queue (route, wake_at, task)
-SELECT coalesce(task.route, template.task_type), ?2, task.id
+SELECT template.task_type, ?2, task.id
 FROM task
 JOIN template ON template.key = task.template
 WHERE task.owner = ?1;
@@ -25,6 +25,7 @@ WHERE holder = ?1;
 UPDATE task
 SET owner = NULL,
     version = version + 1,
+    route = NULL,
     wake_at = ?2
 WHERE owner = ?1;
 

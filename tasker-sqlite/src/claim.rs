@@ -41,15 +41,14 @@ async fn claim_one(session: &mut Session<'_>, request: &ClaimRequest) -> Result<
     let extras = session.extras().await?;
     let routes = served(request);
     let news = if extras.news { take_news(session, request.worker).await? } else { Vec::new() };
-    let offers =
-        if extras.offers { take_offers(session, request, &routes).await? } else { Vec::new() };
-
     let mut claimed = left_over(session, request).await?;
-    let (candidates, next_in) = candidates(session, request.tasks, routes).await?;
+    let (candidates, next_in) = candidates(session, request.tasks, &routes).await?;
     claimed.extend(take(session, request.worker, candidates).await?);
     for (id, standing) in &claimed {
         session.known.stands(*id, standing.clone());
     }
+    let offers =
+        if extras.offers { take_offers(session, request, &routes).await? } else { Vec::new() };
     let tasks = session.unfold(claimed, &HISTORY).await?;
     Ok(Claimed::Work(Work { now: timestamp(session.now)?, tasks, offers, news, next_in }))
 }
@@ -72,7 +71,7 @@ struct Candidate {
 async fn candidates(
     session: &mut Session<'_>,
     wanted: usize,
-    routes: String,
+    routes: &str,
 ) -> Result<(Vec<Candidate>, Option<Duration>), Fault> {
     let mut values = Values::default();
     values.put(routes);
@@ -216,22 +215,19 @@ async fn take_offers(
     routes: &str,
 ) -> Result<Vec<OfferedStep>, Fault> {
     let mut held = Vec::new();
-    if let Some(holding) = &request.holding {
+    if request.holding.is_some() {
         let mut values = Values::default();
         values.put_worker(request.worker);
         let rows = session.fetch(include_str!("../queries/select_held_offers.sql"), values).await?;
         let found: Result<Vec<Held>, Fault> = rows.iter().map(read_offer).collect();
-        held.extend(found?.into_iter().filter(|offer| !holding.contains(&offer.task)));
+        held.extend(found?);
     }
     if request.offers > 0 {
-        let mut values = Values::default();
-        values.put(routes).put_worker(request.worker).put(count(request.offers as u64));
-        let rows = session.fetch(include_str!("../queries/select_open_offers.sql"), values).await?;
-        let open: Vec<Held> = rows.iter().map(read_offer).collect::<Result<_, _>>()?;
+        let open = open_offers(session, request.offers, routes).await?;
         session
             .run_bulk(&HOLD, &open, |values, offer| {
                 values.put_worker(request.worker).put_task(offer.task);
-                values.put(offer.step).put(offer.seq);
+                values.put(offer.step);
             })
             .await?;
         held.extend(open);
@@ -242,6 +238,29 @@ async fn take_offers(
     }
     session.known.extras = None;
     Ok(offers)
+}
+
+/// Chooses offers in fair turns over the routes.
+async fn open_offers(
+    session: &mut Session<'_>,
+    wanted: usize,
+    routes: &str,
+) -> Result<Vec<Held>, Fault> {
+    let mut values = Values::default();
+    values.put(routes);
+    let query = include_str!("../queries/select_routes_with_offers.sql");
+    let mut turns = Vec::new();
+    for row in session.fetch(query, values).await? {
+        let mut values = Values::default();
+        values.put(Columns::of(&row).next::<String>()?).put(count(wanted as u64));
+        let rows = session.fetch(include_str!("../queries/select_open_offers.sql"), values).await?;
+        for (turn, row) in rows.iter().enumerate() {
+            turns.push((turn, read_offer(row)?));
+        }
+    }
+    turns.sort_by_key(|(turn, _)| *turn);
+    turns.truncate(wanted);
+    Ok(turns.into_iter().map(|(_, offer)| offer).collect())
 }
 
 fn read_offer(row: &sqlx::sqlite::SqliteRow) -> Result<Held, Fault> {

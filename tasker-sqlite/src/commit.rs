@@ -6,9 +6,9 @@ mod board;
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
+use tasker_core::TaskId;
 use tasker_core::history::Author;
 use tasker_core::store::{Applied, Assumption, Committed, TaskChange, Then};
-use tasker_core::{TaskId, WorkerId};
 
 use self::board::{Board, Offer};
 use crate::bulk::{Bulk, Values};
@@ -28,7 +28,6 @@ bulk!(TASKS, "select_tasks.sql");
 bulk!(OFFERS, "select_offers.sql");
 bulk!(PRESENT, "select_history_present.sql");
 bulk!(UPDATE_TASKS, "update_tasks.sql");
-bulk!(DELETE_OFFERS, "delete_offers.sql");
 bulk!(INSERT_OFFERS, "insert_offers.sql");
 bulk!(NEWS, "insert_news.sql");
 
@@ -157,11 +156,11 @@ async fn write(session: &mut Session<'_>, board: Board<'_>) -> Result<(), Fault>
             values.put(standing.route.as_deref()).put(standing.wake_at).put(standing.ended_at);
         })
         .await?;
-    session
-        .run_bulk(&DELETE_OFFERS, &effects.offers_gone, |values, (task, step, seq)| {
-            values.put_task(*task).put(*step).put(*seq);
-        })
-        .await?;
+    for (task, steps) in effects.offers_gone {
+        let mut values = Values::default();
+        values.put_task(task).put(serde_json::json!(steps).to_string());
+        session.run(include_str!("../queries/delete_offers.sql"), values).await?;
+    }
     session
         .run_bulk(&INSERT_OFFERS, &effects.offers_made, |values, (task, offer)| {
             let needs: Vec<u32> = offer.needs.iter().map(|step| step.0).collect();
@@ -169,7 +168,7 @@ async fn write(session: &mut Session<'_>, board: Board<'_>) -> Result<(), Fault>
             values.put(serde_json::json!(needs).to_string()).put(now);
         })
         .await?;
-    let news: Vec<(WorkerId, TaskId, Option<(i64, u32)>)> = effects.news;
+    let news = effects.news;
     session
         .run_bulk(&NEWS, &news, |values, (worker, task, row)| {
             values.put_worker(*worker).put_task(*task);

@@ -107,7 +107,7 @@ async fn standing(
         created_at: session.now,
         ended_at: None,
     };
-    Ok(match claimant {
+    Ok(match claimant.filter(|_| task.delay.is_zero()) {
         None => queued,
         Some(_) => Standing {
             state: TaskState::InProgress,

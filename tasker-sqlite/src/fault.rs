@@ -26,18 +26,11 @@ struct SqliteFailure {
 
 const BUSY: i32 = 5;
 const LOCKED: i32 = 6;
-const CONSTRAINT_PRIMARYKEY: i32 = 1555;
-const CONSTRAINT_UNIQUE: i32 = 2067;
 
 impl Fault {
     /// Whether another connection has the lock that was asked for.
     pub(crate) fn is_busy(&self) -> bool {
         matches!(self.code().map(primary), Some(BUSY | LOCKED))
-    }
-
-    /// Whether a row was there already.
-    pub(crate) fn is_duplicate(&self) -> bool {
-        matches!(self.code(), Some(CONSTRAINT_PRIMARYKEY | CONSTRAINT_UNIQUE))
     }
 
     /// Whether one operation can be to blame, so that the others are worth another try.

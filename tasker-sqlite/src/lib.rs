@@ -13,6 +13,8 @@ mod known;
 mod lease;
 mod open;
 mod options;
+#[cfg(test)]
+mod plans;
 mod read;
 mod rows;
 mod session;

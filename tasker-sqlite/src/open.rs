@@ -8,7 +8,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, Connection, Row};
+use sqlx::{ConnectOptions, Row};
 use tokio::time::Instant;
 
 use crate::fault::Fault;
@@ -201,9 +201,4 @@ fn explain(path: &Path, fault: &Fault) -> OpenError {
         Some(8 | 14) => OpenError::ReadOnly { path },
         _ => OpenError::Failed { path, reason: fault.to_store_error().to_string() },
     }
-}
-
-/// Closes a connection that is not needed.
-pub(crate) async fn close(connection: SqliteConnection) {
-    _ = connection.close().await;
 }

@@ -10,9 +10,6 @@ use crate::fault::Fault;
 use crate::rows::{Columns, Standing, Unfolding, count, read_line, timestamp};
 use crate::templates::Templates;
 
-const DEFAULT_PAGE: usize = 100;
-const LONGEST_PAGE: usize = 1_000;
-
 pub(crate) async fn load(
     readers: &SqlitePool,
     templates: &Templates,
@@ -40,12 +37,11 @@ pub(crate) async fn find(
     readers: &SqlitePool,
     query: &TaskQuery,
 ) -> Result<Vec<TaskSummary>, Fault> {
-    let limit = if query.limit == 0 { DEFAULT_PAGE } else { query.limit.min(LONGEST_PAGE) };
     let mut values = Values::default();
     values.put(query.namespace.as_deref()).put(query.name.as_deref());
     values.put(query.state.map(TaskState::as_str));
     values.put(query.before.map(|id| id.as_uuid().as_bytes().to_vec()));
-    values.put(count(limit as u64));
+    values.put(count(query.page_size() as u64));
     // SQLite uses a partial index only where the statement itself names the state.
     let text = match query.state {
         Some(TaskState::Error) => include_str!("../queries/find_in_error.sql"),

@@ -117,7 +117,8 @@ fn read(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Valu
     let Value::Object(mut fields) = envelope else {
         return Err(fault("", "expected an object with the field `checkout`"));
     };
-    let checkout = fields.remove("checkout").ok_or_else(|| fault("", "`checkout` is required"))?;
+    let checkout = fields.remove("checkout");
+    let mut checkout = checkout.ok_or_else(|| fault("", "`checkout` is required"))?;
     if !fields.is_empty() {
         return Err(fault("", "there must be nothing beside `checkout`"));
     }
@@ -126,7 +127,25 @@ fn read(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Valu
     if email.is_some_and(|email| email.parse::<Address>().is_err()) {
         return Err(fault("/customer_info/email", "this is not an e-mail address"));
     }
+    one_notation(&mut checkout);
     Ok(checkout)
+}
+
+/// Writes 100.00 as 100, as JSON Schema reads it: a repeat that writes it otherwise is a repeat.
+fn one_notation(value: &mut Value) {
+    /// Up to here a float is exact.
+    const EXACT: f64 = (1_u64 << 53) as f64;
+    match value {
+        Value::Number(number) => {
+            let float = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < EXACT);
+            if let Some(whole) = float.filter(|_| number.is_f64()) {
+                *number = (whole as i64).into();
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(one_notation),
+        Value::Object(fields) => fields.values_mut().for_each(one_notation),
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
+    }
 }
 
 fn is_json(content_type: &str) -> bool {
@@ -155,6 +174,33 @@ fn refuse(error: SubmitError) -> ApiError {
         SubmitError::CutOff => ApiError::unavailable("The shop is closing, try again soon"),
         SubmitError::UnknownTask { .. } => {
             ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::expect_used, clippy::unwrap_used)]
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_same_number_in_another_notation_is_the_same_checkout() {
+        let mut written =
+            serde_json::from_str(r#"{"a": [2.0, 1e2, 0.5, 100.01, 1e300, "2.0"]}"#).unwrap();
+        one_notation(&mut written);
+        assert_eq!(written, json!({"a": [2, 100, 0.5, 100.01, 1e300, "2.0"]}));
+    }
+
+    #[test]
+    fn only_json_is_taken_for_json() {
+        for taken in ["application/json", "Application/JSON; charset=utf-8", " application/json "] {
+            assert!(is_json(taken), "{taken}");
+        }
+        for refused in ["", "text/plain", "application/jsonp", "application/x-json"] {
+            assert!(!is_json(refused), "{refused}");
         }
     }
 }

@@ -118,23 +118,36 @@ pub(super) async fn order_status(
     Ok(Json(OrderStatus::of(&task)))
 }
 
+/// A workflow as it stands, and how it got there.
 #[derive(Serialize)]
 pub(super) struct WorkflowDetails {
-    #[serde(flatten)]
-    task: TaskStatus,
-    readiness: Vec<Readiness>,
+    task_id: TaskId,
+    task_type: String,
+    state: TaskState,
+    degraded: bool,
+    created_at: Timestamp,
+    ended_at: Option<Timestamp>,
+    progress: Progress,
+    context: tasker::Json,
+    steps: Vec<StepDetails>,
     history: Vec<HistoryEntry>,
 }
 
-/// Why a step runs, or does not.
+#[derive(Serialize)]
+struct StepDetails {
+    #[serde(flatten)]
+    status: StepStatus,
+    readiness: Readiness,
+}
+
+/// Why a step may run, or may not.
 #[derive(Serialize)]
 struct Readiness {
-    step: String,
     ready: bool,
     /// The steps that it waits for.
     waits_for: Vec<String>,
     /// The time that it waits for.
-    retry_at: Option<Timestamp>,
+    not_before: Option<Timestamp>,
 }
 
 /// `GET /workflow_details/:task_id`
@@ -142,11 +155,22 @@ pub(super) async fn workflow_details(
     State(web): State<Web>,
     OrderTask(task_id): OrderTask,
 ) -> Result<Json<WorkflowDetails>, ApiError> {
-    let mut task = web.tasker.status(task_id).await?.ok_or_else(ApiError::order_not_found)?;
+    let task = web.tasker.status(task_id).await?.ok_or_else(ApiError::order_not_found)?;
     let history = web.tasker.history(task_id).await?.unwrap_or_default();
-    task.context = shown(&task.context);
-    let readiness = task.steps.iter().map(|step| readiness(&task, step)).collect();
-    Ok(Json(WorkflowDetails { readiness, task, history }))
+    let details =
+        |step: &StepStatus| StepDetails { status: step.clone(), readiness: readiness(&task, step) };
+    Ok(Json(WorkflowDetails {
+        task_id,
+        task_type: task.task_type.to_string(),
+        state: task.state,
+        degraded: task.degraded,
+        created_at: task.created_at,
+        ended_at: task.ended_at,
+        progress: task.progress,
+        context: shown(&task.context),
+        steps: task.steps.iter().map(details).collect(),
+        history,
+    }))
 }
 
 /// A context without its payment token; one that cannot be read is not shown at all.
@@ -162,9 +186,8 @@ fn readiness(task: &TaskStatus, step: &StepStatus) -> Readiness {
             && task.step(parent).is_some_and(|parent| parent.state != StepState::Complete)
     };
     Readiness {
-        step: step.name.clone(),
         ready: step.state == StepState::Ready && step.retry_at.is_none(),
         waits_for: step.depends_on.iter().filter(open).cloned().collect(),
-        retry_at: step.retry_at,
+        not_before: step.retry_at,
     }
 }

@@ -192,20 +192,19 @@ const offline = (text) => show($("connection"), text);
 // --- following an order -----------------------------------------------------------------------
 
 let source = null;
-let watched = null; // { id, order, skew }
+let watched = null; // { id, order, skew, jump }
 let told = "";
 
 function follow(id, jump) {
   if (!UUID.test(id)) return;
   source?.close();
-  watched = { id, order: null, skew: 0 };
+  watched = { id, order: null, skew: 0, jump };
   told = "";
   $("order").hidden = false;
   $("steps").replaceChildren();
   $("outcome").hidden = true;
   $("order-state").textContent = "";
   $("details-link").href = `/workflow_details/${id}`;
-  if (jump) { $("order").scrollIntoView({ block: "nearest" }); $("order").focus({ preventScroll: true }); }
   listen(id);
 }
 
@@ -216,11 +215,13 @@ function listen(id) {
     if (watched?.id !== id) return;
     offline("");
     const { now, order } = JSON.parse(message.data);
-    watched = { id, order, skew: Date.parse(now) - Date.now() };
+    watched = { ...watched, order, skew: Date.parse(now) - Date.now() };
     drawOrder();
+    if (watched.jump) bringIntoView();
     if (order.status === "processing") return;
     stream.close();
     loadProducts().catch(() => {});
+    refreshRecent();
   };
   stream.onerror = async () => {
     if (watched?.id !== id || source !== stream) return;
@@ -231,6 +232,14 @@ function listen(id) {
     await pause(2000);
     if (watched?.id === id && source === stream) listen(id);
   };
+}
+
+/** Once the steps are there: before, the panel is too small to be scrolled to. */
+function bringIntoView() {
+  watched.jump = false;
+  const narrow = matchMedia("(max-width: 900px)").matches;
+  $("order").scrollIntoView({ block: narrow ? "start" : "nearest" });
+  $("order").focus({ preventScroll: true });
 }
 
 function drawOrder() {
@@ -334,6 +343,8 @@ function keep(orders) {
 function remember(order) {
   const orders = recent();
   const known = orders.find((one) => one.task_id === order.task_id);
+  // An order that was cleared from the list while it ran stays cleared.
+  if (!known && !order.at) return;
   if (known) Object.assign(known, order); else orders.unshift(order);
   keep(orders);
 }
@@ -355,6 +366,18 @@ function drawRecent() {
   }));
 }
 
+/** Asks about orders that moved on while another one was watched. */
+async function refreshRecent() {
+  for (const { task_id: id, status } of recent()) {
+    if (status !== "processing" || watched?.id === id) continue;
+    const answer = await fetch(`/order_status/${id}`).catch(() => null);
+    if (answer?.status === 404) forget(id);
+    if (!answer?.ok) continue;
+    const now = await answer.json();
+    remember({ task_id: id, status: now.status, number: now.order_number });
+  }
+}
+
 // --- start ------------------------------------------------------------------------------------
 
 drawOutcomes();
@@ -369,4 +392,5 @@ setInterval(() => { if (watched?.order) tick(); }, 100);
   }
   const last = recent()[0];
   if (last?.status === "processing") follow(last.task_id, false);
+  refreshRecent();
 })();

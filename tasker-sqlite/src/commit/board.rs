@@ -32,15 +32,20 @@ pub(super) struct Offer<'a> {
     step: i64,
     seq: u32,
     holder: Option<WorkerId>,
+    /// Whether there is a row of the step, which has to go if the offer does.
+    stored: bool,
     made: Option<&'a NewOffer>,
 }
 
 impl Offer<'_> {
     /// One that is in the database.
     pub(super) fn stored(step: i64, seq: u32, holder: Option<WorkerId>) -> Self {
-        Self { step, seq, holder, made: None }
+        Self { step, seq, holder, stored: true, made: None }
     }
 }
+
+/// Who hears of which task that a row was added, or with `None` that it was moved.
+pub(super) type Told = (WorkerId, TaskId, Option<(i64, u32)>);
 
 /// What is to be written.
 #[derive(Default)]
@@ -50,10 +55,9 @@ pub(super) struct Effects<'a> {
     /// Queue rows to take away: task, route, time, and the template whose route it is if `None`.
     pub(super) unqueued: Vec<(TaskId, Option<Arc<str>>, i64, i64)>,
     pub(super) queued: Vec<(TaskId, Arc<str>, i64)>,
-    pub(super) offers_gone: Vec<(TaskId, i64, u32)>,
+    pub(super) offers_gone: HashMap<TaskId, Vec<i64>>,
     pub(super) offers_made: Vec<(TaskId, &'a NewOffer)>,
-    /// Who hears of which task that a row was added, or with `None` that it was moved.
-    pub(super) news: Vec<(WorkerId, TaskId, Option<(i64, u32)>)>,
+    pub(super) news: Vec<Told>,
 }
 
 impl<'a> Board<'a> {
@@ -95,21 +99,23 @@ impl<'a> Board<'a> {
         if let Assumption::OfferHeld { step, seq } = change.assumes {
             let settled = |offer: &Offer<'_>| offer.step == i64::from(step.0) && offer.seq == seq;
             withdraw(&mut self.effects, id, offers, settled);
-            if let Some(owner) = others_owner {
+            // The owner hears of it even if it settled the step itself, as anybody would.
+            if let Some(owner) = task.owner {
                 let told = rows.map(|row| (owner, id, Some((log_of(row.step), row.seq))));
                 self.effects.news.extend(told);
             }
         }
         for offer in &change.offers {
             let step = i64::from(offer.step.0);
-            if !offers.iter().any(|known| known.step == step && known.seq == offer.seq) {
-                offers.push(Offer { step, seq: offer.seq, holder: None, made: Some(offer) });
-            }
+            let before = offers.iter().position(|known| known.step == step);
+            let stored = before.map(|at| offers.swap_remove(at)).is_some_and(|known| known.stored);
+            offers.push(Offer { step, seq: offer.seq, holder: None, stored, made: Some(offer) });
         }
         match &change.then {
             Then::Keep => return true,
             Then::Queue { state, wake_in, route } => {
                 task.state = *state;
+                task.ended_at = None;
                 task.wake_at = Some(after(self.now, *wake_in));
                 task.route = Some(route.as_str().into());
             }
@@ -191,8 +197,8 @@ fn withdraw(
     which: impl Fn(&Offer<'_>) -> bool,
 ) {
     offers.retain(|offer| {
-        if which(offer) && offer.made.is_none() {
-            effects.offers_gone.push((task, offer.step, offer.seq));
+        if which(offer) && offer.stored {
+            effects.offers_gone.entry(task).or_default().push(offer.step);
         }
         !which(offer)
     });
