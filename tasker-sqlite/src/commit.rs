@@ -6,9 +6,9 @@ mod board;
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
+use tasker_core::TaskId;
 use tasker_core::history::Author;
 use tasker_core::store::{Applied, Assumption, Committed, TaskChange, Then};
-use tasker_core::{TaskId, WorkerId};
 
 use self::board::{Board, Offer};
 use crate::bulk::{Bulk, Values};
@@ -168,7 +168,7 @@ async fn write(session: &mut Session<'_>, board: Board<'_>) -> Result<(), Fault>
             values.put(serde_json::json!(needs).to_string()).put(now);
         })
         .await?;
-    let news: Vec<(WorkerId, TaskId, Option<(i64, u32)>)> = effects.news;
+    let news = effects.news;
     session
         .run_bulk(&NEWS, &news, |values, (worker, task, row)| {
             values.put_worker(*worker).put_task(*task);

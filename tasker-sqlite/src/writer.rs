@@ -252,7 +252,8 @@ impl Writer {
     async fn try_begin(&mut self) -> Result<i64, Fault> {
         let connection = self.connected().await?;
         let query = sqlx::query(include_str!("../queries/begin.sql"));
-        Ok(Columns::of(&query.fetch_one(connection).await?).next()?)
+        let row = query.fetch_one(connection).await?;
+        Columns::of(&row).next()
     }
 
     async fn roll_back(&mut self) {

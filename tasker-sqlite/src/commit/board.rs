@@ -44,6 +44,9 @@ impl Offer<'_> {
     }
 }
 
+/// Who hears of which task that a row was added, or with `None` that it was moved.
+pub(super) type Told = (WorkerId, TaskId, Option<(i64, u32)>);
+
 /// What is to be written.
 #[derive(Default)]
 pub(super) struct Effects<'a> {
@@ -54,8 +57,7 @@ pub(super) struct Effects<'a> {
     pub(super) queued: Vec<(TaskId, Arc<str>, i64)>,
     pub(super) offers_gone: HashMap<TaskId, Vec<i64>>,
     pub(super) offers_made: Vec<(TaskId, &'a NewOffer)>,
-    /// Who hears of which task that a row was added, or with `None` that it was moved.
-    pub(super) news: Vec<(WorkerId, TaskId, Option<(i64, u32)>)>,
+    pub(super) news: Vec<Told>,
 }
 
 impl<'a> Board<'a> {
