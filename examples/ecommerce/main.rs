@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use tasker::{TaskTemplate, Tasker, TemplateError};
-use tasker_sqlite::SqliteStore;
+use tasker::SqliteStore;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
