@@ -342,7 +342,8 @@ pub struct Heartbeat {
     pub worker: WorkerId,
     /// What it is called, for people: host and process.
     pub name: String,
-    /// Renew for this long from now; `None` retires the worker, which must own nothing any more.
+    /// Renew for this long from now; `None` retires the worker: what it still owns is treated as
+    /// if it had been taken over at once.
     pub lease: Option<Duration>,
     /// How many more steps it could run at once.
     pub spare: u32,

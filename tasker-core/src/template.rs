@@ -5,10 +5,13 @@
 
 mod builder;
 mod check;
+mod compose;
 mod diagram;
 mod environment;
 mod fault;
 mod read;
+mod references;
+mod scalar;
 mod schema;
 mod tree;
 mod yaml;
@@ -23,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use self::builder::TaskTemplateBuilder;
+use self::check::Checked;
 pub use self::fault::{Position, TemplateError, TemplateFault};
 pub use self::schema::ContextFault;
 use self::schema::ContextSchema;
@@ -187,7 +191,8 @@ impl TaskTemplate {
         let definition = serde_json::from_str(body).map_err(|error| {
             TemplateError::whole(format!("the stored template cannot be read: {error}"))
         })?;
-        let template = Self::check(definition).map_err(|faults| faults.into_error(None))?;
+        let template: Self =
+            Checked::new(definition).map_err(|faults| faults.into_error(None))?.into();
         let fingerprint = Fingerprint::of(body.as_bytes());
         Ok(Self { body: Json::from_stored(body), fingerprint, ..template })
     }

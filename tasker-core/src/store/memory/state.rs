@@ -2,7 +2,7 @@
 //!
 //! Synchronous, and given the time: the model check of the protocol explores this very code.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -169,20 +169,18 @@ impl State {
         Claimed::Work(Work { now, tasks, offers, news, next_in })
     }
 
-    /// The queued tasks that a claim gets: the oldest of each route in turn.
+    /// The queued tasks that a claim gets, oldest first: each route has a turn before one has two.
     fn due(&self, request: &ClaimRequest, now: Timestamp) -> Vec<TaskId> {
         let queues = request.routes.iter().filter_map(|route| self.queue.get(route));
-        let mut turns: VecDeque<_> = queues.map(BTreeSet::iter).collect();
-        let mut found = Vec::new();
-        while found.len() < request.tasks
-            && let Some(mut queue) = turns.pop_front()
-        {
-            if let Some((_, id)) = queue.next().filter(|(wake_at, _)| *wake_at <= now) {
-                found.push(*id);
-                turns.push_back(queue);
-            }
-        }
-        found
+        let turns = queues.flat_map(|queue| {
+            let due = queue.iter().take(request.tasks).take_while(|(wake_at, _)| *wake_at <= now);
+            due.enumerate().map(|(turn, (wake_at, id))| (turn, *wake_at, *id))
+        });
+        let mut turns: Vec<_> = turns.collect();
+        turns.sort_unstable();
+        turns.truncate(request.tasks);
+        turns.sort_unstable_by_key(|(_, wake_at, id)| (*wake_at, *id));
+        turns.into_iter().map(|(_, _, id)| id).collect()
     }
 
     fn offered(&self, request: &ClaimRequest) -> Vec<(TaskId, StepIndex)> {
@@ -240,15 +238,17 @@ impl State {
     pub(crate) fn holds(&self, author: &Author, change: &TaskChange) -> bool {
         let Some(task) = self.tasks.get(&change.task) else { return false };
         let worker = worker_of(author);
+        // Nobody owns a queued task, and no operator is that nobody.
+        let is_author = |who: Option<WorkerId>| who.is_some() && who == worker;
         match change.assumes {
             Assumption::Owned { version } => {
-                !self.guards.version || (task.owner == worker && task.version == version)
+                !self.guards.version || (is_author(task.owner) && task.version == version)
             }
             Assumption::Unmoved { version } => !self.guards.version || task.version == version,
             Assumption::OfferHeld { step, seq } => task
                 .offers
                 .get(&step)
-                .is_some_and(|offer| offer.holder == worker && offer.offer.seq == seq),
+                .is_some_and(|offer| is_author(offer.holder) && offer.offer.seq == seq),
         }
     }
 

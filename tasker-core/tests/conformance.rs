@@ -1,0 +1,12 @@
+//! The store in memory keeps the contract.
+#![cfg(feature = "testing")]
+
+use tasker_core::MemoryStore;
+use tasker_core::testing::conformance::Handles;
+
+async fn fresh() -> Handles {
+    let store = MemoryStore::new();
+    Handles::new(store.clone(), store)
+}
+
+tasker_core::store_conformance!(fresh);
