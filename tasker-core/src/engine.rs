@@ -17,7 +17,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::runtime::{Handle, Runtime, RuntimeFlavor};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -30,7 +29,7 @@ use crate::snapshot::Snapshot;
 use crate::store::{Route, StateStore};
 use crate::{TaskId, TaskTemplate, WorkerId};
 
-use self::owner::Message;
+use self::owner::{Message, StoreClock};
 use self::patience::Patience;
 pub(crate) use self::room::Room;
 
@@ -320,8 +319,8 @@ impl Core {
     }
 
     /// Hands a task for which room was reserved to its owner.
-    fn own(&self, incarnation: Arc<Incarnation>, task: Snapshot, now: Timestamp) {
-        self.tell(task.id(), Message::Own { incarnation, task: Box::new(task), now });
+    fn own(&self, incarnation: Arc<Incarnation>, task: Snapshot, clock: StoreClock) {
+        self.tell(task.id(), Message::Own { incarnation, task: Box::new(task), clock });
     }
 
     /// How to wait while the store is away.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::{Json, TaskTemplate};
 
@@ -150,6 +151,33 @@ where
     T: Serialize + Send + 'static,
 {
     FromFn(run)
+}
+
+/// A handler made of a closure that is given the task's context, typed.
+///
+/// A context of another shape fails the step with `INVALID_CONTEXT` before the closure is called.
+///
+/// ```
+/// use tasker_core::{StepContext, typed_fn};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Order {
+///     quantity: u32,
+/// }
+///
+/// let count = typed_fn(|order: Order, _: StepContext| async move { Ok(order.quantity) });
+/// ```
+pub fn typed_fn<F, Fut, C, T>(run: F) -> impl StepHandler
+where
+    F: Fn(C, StepContext) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<T, StepError>> + Send + 'static,
+    C: DeserializeOwned + Send + 'static,
+    T: Serialize + Send + 'static,
+{
+    step_fn(move |step: StepContext| {
+        let called = step.context().map(|context| run(context, step));
+        async move { called?.await }
+    })
 }
 
 struct FromFn<F>(F);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::handler::{MissingHandlers, StepHandler, TaskHandler, handler_names};
+use crate::handler::{MissingHandlers, TaskHandler, handler_names};
 use crate::store::Route;
 use crate::{TaskTemplate, TaskType};
 
@@ -76,12 +76,9 @@ impl Registry {
         names.into_iter().collect()
     }
 
-    pub(crate) fn step_handler(
-        &self,
-        template: &TaskTemplate,
-        handler: &str,
-    ) -> Option<Arc<dyn StepHandler>> {
-        self.handlers.get(template.task_type())?.step_handler(handler)
+    /// The task handler for the kind of task that a template makes, this very version of it.
+    pub(crate) fn get(&self, template: &TaskTemplate) -> Option<&Arc<dyn TaskHandler>> {
+        self.handlers.get(template.task_type())
     }
 
     pub(crate) fn routes(&self) -> &Arc<BTreeSet<Route>> {

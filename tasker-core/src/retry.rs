@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// How often a step may be attempted, and the wait between attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RetryPolicy {
     /// Whether a retryable failure is retried at all; the first attempt is made in any case.
     pub retryable: bool,
@@ -17,6 +18,7 @@ pub struct RetryPolicy {
 
 /// The wait before the next attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Backoff {
     /// How the wait grows.
     pub strategy: Strategy,

@@ -1,8 +1,7 @@
 //! A task as `decide` sees it: the graph, folded with the history.
 //!
 //! A step's state is nowhere stored; it follows from the rows of its log and from its parents.
-//! [`Snapshot::replay`] folds a whole history, [`Snapshot::apply`] one more row, and both are the
-//! same code, so a task that is resumed stands where it stood.
+//! [`Snapshot::replay`] folds a whole history, `decide` one more row, and both by the same code, so a task that is resumed stands where it stood.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};

@@ -5,16 +5,20 @@
 
 mod builder;
 mod check;
+mod compose;
 mod diagram;
 mod environment;
 mod fault;
 mod read;
+mod references;
+mod scalar;
 mod schema;
 mod tree;
 mod yaml;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use semver::Version;
@@ -22,6 +26,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use self::builder::TaskTemplateBuilder;
+use self::check::Checked;
 pub use self::fault::{Position, TemplateError, TemplateFault};
 pub use self::schema::ContextFault;
 use self::schema::ContextSchema;
@@ -162,6 +167,8 @@ struct Definition {
 }
 
 /// A checked template: names are unique, parents exist, there is no cycle, its schema compiles.
+///
+/// Templates are equal if they have the same fingerprint.
 pub struct TaskTemplate {
     definition: Definition,
     body: Json,
@@ -184,7 +191,8 @@ impl TaskTemplate {
         let definition = serde_json::from_str(body).map_err(|error| {
             TemplateError::whole(format!("the stored template cannot be read: {error}"))
         })?;
-        let template = Self::check(definition).map_err(|faults| faults.into_error(None))?;
+        let template: Self =
+            Checked::new(definition).map_err(|faults| faults.into_error(None))?.into();
         let fingerprint = Fingerprint::of(body.as_bytes());
         Ok(Self { body: Json::from_stored(body), fingerprint, ..template })
     }
@@ -240,6 +248,20 @@ impl TaskTemplate {
     /// How the steps depend on each other.
     pub fn dag(&self) -> &Dag {
         &self.dag
+    }
+}
+
+impl PartialEq for TaskTemplate {
+    fn eq(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint
+    }
+}
+
+impl Eq for TaskTemplate {}
+
+impl Hash for TaskTemplate {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.fingerprint.hash(state);
     }
 }
 

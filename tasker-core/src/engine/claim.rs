@@ -1,12 +1,13 @@
 //! Gets tasks and offered steps whenever the worker has room for them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tracing::warn;
 
-use super::owner::Message;
+use super::owner::{Message, StoreClock};
 use super::{Core, Incarnation, Room};
 use crate::TaskId;
 use crate::snapshot::Snapshot;
@@ -18,41 +19,34 @@ const BATCH: usize = 128;
 /// Claims until the worker stops.
 pub(super) async fn run(core: Arc<Core>) {
     let mut incarnations = core.incarnation.subscribe();
-    loop {
+    while !core.stop.is_cancelled() {
         let incarnation = tokio::select! {
             () = core.stop.cancelled() => return,
-            found = incarnations.wait_for(Option::is_some) => match found {
+            found = incarnations.wait_for(lives) => match found {
                 Ok(found) => found.clone(),
                 Err(_) => return,
             },
         };
         let Some(incarnation) = incarnation else { continue };
         tokio::select! {
-            () = core.stop.cancelled() => return,
             () = claim_for(&core, &incarnation) => {}
-        }
-        // The next name, not the one that was lost.
-        let id = incarnation.id;
-        tokio::select! {
-            () = core.stop.cancelled() => return,
-            moved = incarnations.wait_for(|now| now.as_ref().is_none_or(|now| now.id != id)) => {
-                if moved.is_err() {
-                    return;
-                }
-            }
+            // An answer that is still to come is made good by retiring.
+            () = core.kill.cancelled() => return,
         }
     }
 }
 
-/// Claims until the lease is lost.
-///
-/// May be dropped at any await: a claim whose answer nobody hears is made good by the shutdown,
-/// which retires the worker and with it whatever stands in its name.
+/// Whether the worker has a lease, as far as it knows.
+fn lives(incarnation: &Option<Arc<Incarnation>>) -> bool {
+    incarnation.as_ref().is_some_and(|incarnation| !incarnation.lost.is_cancelled())
+}
+
+/// Claims until the lease is lost or the worker stops.
 async fn claim_for(core: &Arc<Core>, incarnation: &Arc<Incarnation>) {
     let mut patience = core.patience();
     let mut recover = false;
     loop {
-        if incarnation.lost.is_cancelled() {
+        if incarnation.lost.is_cancelled() || core.stop.is_cancelled() {
             return;
         }
         let mut room = Room::reserve(core, BATCH);
@@ -82,7 +76,10 @@ async fn claim_for(core: &Arc<Core>, incarnation: &Arc<Incarnation>) {
                 drop(room);
                 recover = true;
                 warn!(%error, "no work can be claimed");
-                patience.pause().await;
+                tokio::select! {
+                    () = patience.pause() => {}
+                    () = core.stop.cancelled() => {}
+                }
             }
         }
     }
@@ -97,18 +94,18 @@ fn dispatch(
     recovered: bool,
 ) -> Option<Duration> {
     let Work { now, tasks, offers, news, next_in } = work;
+    let clock = StoreClock::told(now);
     let (asked, taken) = (room.size(), tasks.len());
     // Recovered tasks come on top of what was asked for.
     room.take(taken);
     for task in tasks {
-        core.own(incarnation.clone(), Snapshot::replay(&task), now);
+        core.own(incarnation.clone(), Snapshot::replay(&task), clock);
     }
     for offer in offers {
-        let id = offer.task.id;
-        core.tell(
-            id,
-            Message::Offer { incarnation: incarnation.clone(), offer: Box::new(offer), now },
-        );
+        // A borrowed step takes the room of a task.
+        core.held.fetch_add(1, Ordering::SeqCst);
+        let (id, incarnation) = (offer.task.id, incarnation.clone());
+        core.tell(id, Message::Offer { incarnation, offer: Box::new(offer), clock });
     }
     for item in news {
         let (News::Settled { task, .. } | News::Revoked { task }) = &item;
@@ -133,6 +130,7 @@ async fn rest(core: &Core, incarnation: &Incarnation, wait: Duration, had_room: 
     tokio::select! {
         biased;
         () = incarnation.lost.cancelled() => false,
+        () = core.stop.cancelled() => false,
         () = core.resync.notified() => true,
         () = core.shared.store.wait_for_work(wait) => {
             if !core.has_room() {

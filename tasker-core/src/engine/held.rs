@@ -6,16 +6,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::Incarnation;
 use crate::StepIndex;
-use crate::decide::Report;
-use crate::handler::{AttemptTime, StepInput};
+use crate::decide::{self, Report};
+use crate::handler::{AttemptTime, StepHandler, StepInput, TaskHandler};
 use crate::history::Recorded;
+use crate::registry::Registry;
 use crate::snapshot::Snapshot;
 
 /// A task that the worker owns, or of which it runs one offered step.
-#[derive(Debug)]
 pub(super) struct Held {
     pub(super) snapshot: Snapshot,
     pub(super) incarnation: Arc<Incarnation>,
+    /// The handlers of its kind of task, if this process knows it.
+    pub(super) handlers: Option<Arc<dyn TaskHandler>>,
     /// Told when the task is no longer the worker's.
     pub(super) cancellation: CancellationToken,
     /// What runs, here or at a worker that took an offer.
@@ -35,13 +37,20 @@ pub(super) struct Held {
 pub(super) struct Attempt {
     pub(super) step: StepIndex,
     pub(super) seq: u32,
+    /// Tells two attempts at the same row apart: the task may have been let go and got back.
+    pub(super) run: u64,
     /// `None` where another worker runs it.
     pub(super) input: Option<Arc<StepInput>>,
 }
 
 impl Held {
-    pub(super) fn new(snapshot: Snapshot, incarnation: Arc<Incarnation>) -> Self {
+    pub(super) fn new(
+        snapshot: Snapshot,
+        incarnation: Arc<Incarnation>,
+        registry: &Registry,
+    ) -> Self {
         Self {
+            handlers: registry.get(snapshot.template()).cloned(),
             cancellation: incarnation.lost.child_token(),
             snapshot,
             incarnation,
@@ -53,8 +62,14 @@ impl Held {
         }
     }
 
+    /// The handler that is to run a step next.
+    pub(super) fn handler(&self, step: StepIndex) -> Option<Arc<dyn StepHandler>> {
+        let name = decide::handler_of(&self.snapshot, step);
+        self.handlers.as_ref()?.step_handler(name)
+    }
+
     /// Notes that a step begins, and makes what its attempt is given.
-    pub(super) fn begin(&mut self, step: StepIndex) -> Arc<StepInput> {
+    pub(super) fn begin(&mut self, step: StepIndex, run: u64) -> Arc<StepInput> {
         let (task, now) = (&self.snapshot, self.snapshot.step(step));
         let template = task.template().clone();
         let policy = template.step(step);
@@ -75,20 +90,28 @@ impl Held {
             template,
         });
         let seq = now.next_seq();
-        self.attempts.push(Attempt { step, seq, input: Some(input.clone()) });
+        self.attempts.push(Attempt { step, seq, run, input: Some(input.clone()) });
         input
     }
 
     /// Notes that a step is to be run by another worker.
     pub(super) fn offer(&mut self, step: StepIndex) {
         let seq = self.snapshot.step(step).next_seq();
-        self.attempts.push(Attempt { step, seq, input: None });
+        self.attempts.push(Attempt { step, seq, run: 0, input: None });
         self.offers.push(step);
     }
 
-    /// Whether an attempt at this row of a step's log is under way.
-    pub(super) fn runs(&self, step: StepIndex, seq: u32) -> bool {
-        self.attempts.iter().any(|attempt| attempt.step == step && attempt.seq == seq)
+    /// Whether it is this attempt's.
+    pub(super) fn runs(&self, run: u64) -> bool {
+        self.attempts.iter().any(|attempt| attempt.run == run)
+    }
+
+    /// Forgets an offer that was settled; false if there was none.
+    pub(super) fn end_offer(&mut self, step: StepIndex, seq: u32) -> bool {
+        let before = self.attempts.len();
+        let same = |it: &Attempt| it.input.is_none() && it.step == step && it.seq == seq;
+        self.attempts.retain(|attempt| !same(attempt));
+        self.attempts.len() < before
     }
 
     /// Whether anything of it runs in this process.
@@ -109,8 +132,8 @@ impl Held {
     }
 
     /// Forgets an attempt; `None` if it was forgotten before.
-    pub(super) fn end_attempt(&mut self, step: StepIndex, seq: u32) -> Option<Attempt> {
-        let found = self.attempts.iter().position(|it| it.step == step && it.seq == seq)?;
+    pub(super) fn end_attempt(&mut self, run: u64) -> Option<Attempt> {
+        let found = self.attempts.iter().position(|attempt| attempt.run == run)?;
         Some(self.attempts.swap_remove(found))
     }
 }

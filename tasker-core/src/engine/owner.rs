@@ -6,6 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{Instrument, info_span, warn};
 
 use super::attempt::{self, Ended};
-use super::held::Held;
+use super::held::{Attempt, Held};
 use super::{Core, Incarnation};
 use crate::decide::{self, Report};
 use crate::event::EventKind;
@@ -26,13 +27,13 @@ use crate::{StepIndex, TaskId};
 #[derive(Debug)]
 pub(super) enum Message {
     /// A task is yours.
-    Own { incarnation: Arc<Incarnation>, task: Box<Snapshot>, now: Timestamp },
+    Own { incarnation: Arc<Incarnation>, task: Box<Snapshot>, clock: StoreClock },
     /// A step of somebody else's task is yours to run.
-    Offer { incarnation: Arc<Incarnation>, offer: Box<OfferedStep>, now: Timestamp },
+    Offer { incarnation: Arc<Incarnation>, offer: Box<OfferedStep>, clock: StoreClock },
     /// Another process did something to a task of yours.
     News(News),
     /// An attempt has ended.
-    Ended { task: TaskId, step: StepIndex, seq: u32, ran_for: Duration, ended: Ended },
+    Ended { task: TaskId, step: StepIndex, run: u64, ran_for: Duration, ended: Ended },
     /// News may have been lost: read again whatever you share with others.
     Reload,
     /// Which tasks do you hold?
@@ -46,6 +47,27 @@ const MAIL: usize = 1024;
 
 /// How often attempts that do not give their thread back are looked for, and how late they may be.
 const SWEEP: Duration = Duration::from_secs(1);
+
+/// The version of a task that was never claimed before.
+const FIRST_CLAIM: u64 = 1;
+
+/// The store's clock, carried on by this process's own since it was last told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct StoreClock {
+    told: Timestamp,
+    at: Instant,
+}
+
+impl StoreClock {
+    /// A clock that was told this moment.
+    pub(super) fn told(now: Timestamp) -> Self {
+        Self { told: now, at: Instant::now() }
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.told.checked_add(self.at.elapsed()).unwrap_or(self.told)
+    }
+}
 
 /// An owner of tasks.
 pub(super) struct Owner {
@@ -63,8 +85,9 @@ pub(super) struct Owner {
     pub(super) pending_offers: Vec<(TaskId, StepIndex)>,
     /// Tasks whose stored state has to be read again.
     pub(super) stale: Vec<TaskId>,
-    /// The store's clock, as last told.
-    pub(super) clock: (Instant, Timestamp),
+    pub(super) clock: StoreClock,
+    /// Attempts begun so far.
+    runs: u64,
     /// Steps that others were offered and have not settled.
     pub(super) offered: usize,
     stopping: bool,
@@ -122,41 +145,34 @@ impl Owner {
             pending: Vec::new(),
             pending_offers: Vec::new(),
             stale: Vec::new(),
-            clock: (Instant::now(), Timestamp::UNIX_EPOCH),
+            clock: StoreClock::told(Timestamp::UNIX_EPOCH),
+            runs: 0,
             offered: 0,
             stopping: false,
             killed_at: None,
         }
     }
 
-    /// The store's time, carried on by this process's clock since it was last told.
-    pub(super) fn now(&self) -> Timestamp {
-        let (instant, told) = self.clock;
-        told.checked_add(instant.elapsed()).unwrap_or(told)
-    }
-
-    fn set_clock(&mut self, now: Timestamp) {
-        self.clock = (Instant::now(), now);
-    }
-
     fn read(&mut self, message: Message) {
         match message {
-            Message::Own { incarnation, task, now } => {
-                self.set_clock(now);
-                self.own(Held::new(*task, incarnation));
+            Message::Own { incarnation, task, clock } => {
+                self.clock = clock;
+                self.own(Held::new(*task, incarnation, &self.core.shared.registry));
             }
-            Message::Offer { incarnation, offer, now } => {
-                self.set_clock(now);
+            Message::Offer { incarnation, offer, clock } => {
+                self.clock = clock;
                 let OfferedStep { task, step, .. } = *offer;
-                let held = Held::new(Snapshot::replay(&task), incarnation);
-                self.borrowed.insert((task.id, step), held);
+                let registry = &self.core.shared.registry;
+                let held = Held::new(Snapshot::replay(&task), incarnation, registry);
+                if self.borrowed.insert((task.id, step), held).is_some() {
+                    self.core.release(1);
+                }
                 self.queue.push_back((task.id, step, Whose::Theirs));
             }
             Message::News(News::Settled { task, row }) => {
                 if let Some(held) = self.held.get_mut(&task) {
-                    let step = row.transition.step;
-                    if let Some(step) = step
-                        && held.end_attempt(step, row.transition.seq).is_some()
+                    if let Some(step) = row.transition.step
+                        && held.end_offer(step, row.transition.seq)
                     {
                         self.offered = self.offered.saturating_sub(1);
                     }
@@ -166,8 +182,8 @@ impl Owner {
             }
             // Perhaps it was claimed back since: only the store knows.
             Message::News(News::Revoked { task }) => self.stale.push(task),
-            Message::Ended { task, step, seq, ran_for, ended } => {
-                self.ended(task, step, seq, ran_for, ended);
+            Message::Ended { task, step, run, ran_for, ended } => {
+                self.ended(task, step, run, ran_for, ended);
             }
             Message::Reload => {
                 let shared = self.held.iter().filter(|(_, held)| held.is_shared());
@@ -186,8 +202,10 @@ impl Owner {
     fn own(&mut self, held: Held) {
         let id = held.snapshot.id();
         let template = held.snapshot.template().clone();
-        let now = self.now();
-        self.core.shared.events.tell(id, &template, now, || EventKind::TaskStarted);
+        if held.snapshot.version() == FIRST_CLAIM {
+            let now = self.clock.now();
+            self.core.shared.events.tell(id, &template, now, || EventKind::TaskStarted);
+        }
         if self.held.insert(id, held).is_some() {
             // It was recovered although it was held: one place too many was counted.
             self.core.release(1);
@@ -197,7 +215,7 @@ impl Owner {
 
     /// Looks at a task that has just come into the owner's hands.
     pub(super) fn begin(&mut self, id: TaskId) {
-        let now = self.now();
+        let now = self.clock.now();
         let Some(held) = self.held.get_mut(&id) else { return };
         // Nearly every task may simply run; whatever is to be written is decided in turn.
         if self.stopping || !decide::may_run(&held.snapshot, now) {
@@ -208,16 +226,14 @@ impl Owner {
 
     /// Queues the steps of a task that may run now.
     pub(super) fn enqueue_runnable(&mut self, id: TaskId) {
-        let now = self.now();
+        let now = self.clock.now();
         let Some(held) = self.held.get_mut(&id) else { return };
         if self.stopping {
             return;
         }
-        let registry = &self.core.shared.registry;
         let mut parked = false;
         for step in held.snapshot.take_runnable(now) {
-            let handler = decide::handler_of(&held.snapshot, step);
-            if registry.step_handler(held.snapshot.template(), handler).is_some() {
+            if held.handler(step).is_some() {
                 self.queue.push_back((id, step, Whose::Mine));
             } else {
                 held.snapshot.park(step);
@@ -279,16 +295,15 @@ impl Owner {
                 self.decide_on(task);
                 continue;
             }
+            // It was looked up before it was queued, so it is there.
+            let Some(handler) = held.handler(step) else { continue };
             let template = held.snapshot.template().clone();
-            let name = decide::handler_of(&held.snapshot, step);
-            let Some(handler) = self.core.shared.registry.step_handler(&template, name) else {
-                continue;
-            };
-            let input = held.begin(step);
-            let seq = held.snapshot.step(step).next_seq();
+            self.runs += 1;
+            let run = self.runs;
+            let input = held.begin(step, run);
             let attempt = input.attempt;
             let name = &template.step(step).name;
-            let now = self.now();
+            let now = self.clock.now();
             let events = &self.core.shared.events;
             events.tell(task, &template, now, || EventKind::StepStarted {
                 step: name.clone(),
@@ -297,21 +312,21 @@ impl Owner {
             let span = info_span!("step", %task, step = name.as_str(), attempt);
             let core = self.core.clone();
             let max_result_bytes = core.settings.max_result_bytes;
-            let run = async move {
+            let attempt = async move {
                 let ended = attempt::run(handler, input.clone(), max_result_bytes).await;
                 let ran_for = input.time.elapsed();
                 drop(permit);
-                core.tell(task, Message::Ended { task, step, seq, ran_for, ended });
+                core.tell(task, Message::Ended { task, step, run, ran_for, ended });
             };
             // Not awaited by anybody: it ends by its time-out, its cancellation or with its runtime.
-            drop(self.core.handlers.spawn(run.instrument(span)));
+            drop(self.core.handlers.spawn(attempt.instrument(span)));
             return;
         }
     }
 
     /// Offers steps that wait for a slot to workers that have one.
     fn offer_excess(&mut self) {
-        let spare = self.core.others_spare.load(std::sync::atomic::Ordering::Relaxed);
+        let spare = self.core.others_spare.load(Ordering::Relaxed);
         let room = spare.saturating_sub(self.offered).min(self.queue.len());
         for _ in 0..room {
             // The last in the queue would wait longest.
@@ -327,15 +342,18 @@ impl Owner {
         }
     }
 
-    fn ended(&mut self, task: TaskId, step: StepIndex, seq: u32, ran_for: Duration, ended: Ended) {
-        let borrowed = self.borrowed.get_mut(&(task, step));
-        let is_borrowed = borrowed.as_ref().is_some_and(|held| held.runs(step, seq));
-        let held = if is_borrowed { borrowed } else { self.held.get_mut(&task) };
-        // An attempt that was settled without its handler, or that the task went on without.
-        let Some(held) = held else { return };
-        if held.end_attempt(step, seq).is_none() {
+    fn ended(&mut self, task: TaskId, step: StepIndex, run: u64, ran_for: Duration, ended: Ended) {
+        let borrowed = self.borrowed.get_mut(&(task, step)).filter(|held| held.runs(run));
+        let is_borrowed = borrowed.is_some();
+        let held = borrowed.or_else(|| self.held.get_mut(&task));
+        let attempt = held.and_then(|held| Some((held.end_attempt(run)?, held)));
+        let Some((Attempt { seq, .. }, held)) = attempt else {
+            // It was settled without its handler, or the task is no longer here.
+            if let Ended::Outcome { .. } = ended {
+                self.core.rejected.fetch_add(1, Ordering::Relaxed);
+            }
             return;
-        }
+        };
         match ended {
             Ended::Outcome { outcome, retry_after } => {
                 held.reports.push(Report { step, seq, ran_for, outcome, retry_after });
@@ -361,16 +379,16 @@ impl Owner {
                 if let Some(input) = &running.input
                     && now > input.time.deadline() + SWEEP
                 {
-                    blocked.push((input.clone(), running.seq));
+                    blocked.push((input.clone(), running.run));
                 }
             }
         }
-        for (input, seq) in blocked {
+        for (input, run) in blocked {
             let (task, step) = (input.task, input.step);
             warn!(%task, step = input.template.step(step).name, "a handler blocks its thread");
             let outcome = Err(attempt::blocked_failure(&input));
             let ended = Ended::Outcome { outcome, retry_after: None };
-            self.ended(task, step, seq, input.time.elapsed(), ended);
+            self.ended(task, step, run, input.time.elapsed(), ended);
         }
     }
 
@@ -398,7 +416,7 @@ impl Owner {
                         held.snapshot.give_back(step);
                     }
                 }
-                Whose::Theirs => drop(self.borrowed.remove(&(task, step))),
+                Whose::Theirs => drop(self.return_offer(task, step)),
             }
         }
         let all: Vec<_> = self.held.keys().copied().collect();
@@ -416,9 +434,19 @@ impl Owner {
 
     /// Gives up on handlers that do not give their threads back although they were cancelled.
     fn give_up(&mut self) {
-        self.borrowed.clear();
+        let borrowed: Vec<_> = self.borrowed.keys().copied().collect();
+        for (task, step) in borrowed {
+            self.return_offer(task, step);
+        }
         self.held.values_mut().for_each(Held::give_up);
         self.stop();
+    }
+
+    /// Forgets an offered step; it is free for others when this worker retires.
+    pub(super) fn return_offer(&mut self, task: TaskId, step: StepIndex) -> Option<Held> {
+        let held = self.borrowed.remove(&(task, step));
+        self.core.release(usize::from(held.is_some()));
+        held
     }
 
     /// Forgets the steps of a task that wait for a slot.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::owner::StoreClock;
 use super::{Core, Incarnation};
 use crate::snapshot::Snapshot;
 
@@ -45,7 +46,7 @@ impl Room {
     /// Fills one place with a task that was just stored for the worker.
     pub(crate) fn fill(mut self, incarnation: Arc<Incarnation>, task: Snapshot, now: Timestamp) {
         self.take(1);
-        self.core.own(incarnation, task, now);
+        self.core.own(incarnation, task, StoreClock::told(now));
     }
 
     /// After a call whose answer was lost: the store is asked what it had handed out.

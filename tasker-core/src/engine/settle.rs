@@ -7,13 +7,13 @@ use tracing::{debug, warn};
 
 use super::Incarnation;
 use super::held::Held;
-use super::owner::Owner;
+use super::owner::{Owner, StoreClock};
 use crate::decide;
 use crate::event::EventKind;
 use crate::history::{Author, Occurrence};
 use crate::snapshot::Snapshot;
 use crate::store::{Applied, Committed, StoredTask, TaskChange, Then};
-use crate::{StepIndex, TaskId, TaskState};
+use crate::{StepIndex, StepState, TaskId, TaskState};
 
 /// A change on its way to the store.
 struct Decided {
@@ -42,7 +42,7 @@ impl Owner {
     }
 
     fn decide_pending(&mut self) -> Vec<Decided> {
-        let now = self.now();
+        let now = self.clock.now();
         let mut decided = Vec::with_capacity(self.pending.len() + self.pending_offers.len());
         for id in std::mem::take(&mut self.pending) {
             let stopping = self.is_stopping();
@@ -64,13 +64,15 @@ impl Owner {
             }
         }
         for (id, step) in std::mem::take(&mut self.pending_offers) {
-            let Some(mut held) = self.borrowed.remove(&(id, step)) else { continue };
+            let Some(held) = self.borrowed.get_mut(&(id, step)) else { continue };
             // Nothing is to be reported of an attempt that was cancelled.
-            let Some(report) = held.reports.pop() else { continue };
-            if let Some(change) = decide::settle_offer(&held.snapshot, report) {
-                let incarnation = held.incarnation.clone();
-                decided.push(Decided { incarnation, change, offer: Some(step) });
-                self.borrowed.insert((id, step), held);
+            let report = held.reports.pop();
+            match report.and_then(|report| decide::settle_offer(&held.snapshot, report)) {
+                Some(change) => {
+                    let incarnation = held.incarnation.clone();
+                    decided.push(Decided { incarnation, change, offer: Some(step) });
+                }
+                None => drop(self.return_offer(id, step)),
             }
         }
         decided
@@ -104,7 +106,7 @@ impl Owner {
                 self.abandon(incarnation);
             }
             Committed::Changes { now, applied } => {
-                self.clock = (tokio::time::Instant::now(), now);
+                self.clock = StoreClock::told(now);
                 for (decided, applied) in batch.into_iter().zip(applied) {
                     self.take_effect(decided, applied);
                 }
@@ -116,7 +118,7 @@ impl Owner {
         let Decided { change, offer, .. } = decided;
         let id = change.task;
         let held = match offer {
-            Some(step) => self.borrowed.remove(&(id, step)),
+            Some(step) => self.return_offer(id, step),
             None => None,
         };
         if applied == Applied::Conflict {
@@ -142,7 +144,7 @@ impl Owner {
 
     fn tell(&self, held: &Held, change: &TaskChange) {
         let events = &self.core.shared.events;
-        let (id, template, at) = (change.task, held.snapshot.template(), self.now());
+        let (id, template, at) = (change.task, held.snapshot.template(), self.clock.now());
         for row in &change.rows {
             events.tell_row(id, template, at, row);
         }
@@ -155,8 +157,7 @@ impl Owner {
                 let quarantined =
                     |what: &Occurrence| matches!(what, Occurrence::Quarantined { .. });
                 if !change.rows.iter().any(|row| quarantined(&row.what)) {
-                    let reason = || escalation(&held.snapshot);
-                    events.tell(id, template, at, || EventKind::TaskEscalated { reason: reason() });
+                    events.tell(id, template, at, || escalation(&held.snapshot));
                 }
                 events.tell(id, template, at, || EventKind::TaskFailed);
             }
@@ -180,7 +181,9 @@ impl Owner {
         let tasks: Vec<_> =
             self.held.iter().filter(|(_, held)| gone(held)).map(|(id, _)| *id).collect();
         tasks.into_iter().for_each(|id| self.let_go(id));
-        self.borrowed.retain(|_, held| !gone(held));
+        let borrowed = self.borrowed.iter().filter(|(_, held)| gone(held));
+        let borrowed: Vec<_> = borrowed.map(|(key, _)| *key).collect();
+        borrowed.into_iter().for_each(|(id, step)| drop(self.return_offer(id, step)));
     }
 
     /// Forgets what is held under names that are gone.
@@ -248,10 +251,17 @@ impl Owner {
 }
 
 /// Why a failed task needs a person.
-fn escalation(task: &Snapshot) -> String {
+fn escalation(task: &Snapshot) -> EventKind {
     let failed = task.template().steps().iter().zip(task.steps()).find_map(|(template, step)| {
-        let failure = step.failure().filter(|_| step.state() == crate::StepState::Error)?;
-        Some(format!("step `{}` failed for good: {}", template.name, failure.message))
+        let failure = step.failure().filter(|_| step.state() == StepState::Error)?;
+        Some((template.name.clone(), failure.clone()))
     });
-    failed.unwrap_or_else(|| "a step failed for good".to_owned())
+    let (step, failure) = failed.unzip();
+    let reason = match (&step, &failure) {
+        (Some(step), Some(failure)) => {
+            format!("step `{step}` failed for good: {}", failure.message)
+        }
+        _ => "a step failed for good".to_owned(),
+    };
+    EventKind::TaskEscalated { step, failure, reason }
 }

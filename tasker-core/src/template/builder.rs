@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::check::parse_version;
+use super::check::{Checked, parse_version};
 use super::fault::Faults;
 use super::{
     DEFAULT_NAMESPACE, DEFAULT_VERSION, Definition, OnFailure, StepTemplate, TaskTemplate,
@@ -106,14 +106,14 @@ impl TaskTemplateBuilder {
             }
         };
         let task_type = TaskType { namespace: self.namespace, name: self.name, version };
-        let checked = TaskTemplate::check(Definition {
+        let checked = Checked::new(Definition {
             task_type,
             description: self.description,
             schema: self.schema.map(Json::from),
             steps: self.steps,
         });
         match checked {
-            Ok(template) if faults.is_empty() => Ok(template),
+            Ok(checked) if faults.is_empty() => Ok(checked.into()),
             Ok(_) => Err(faults.into_error(None)),
             Err(more) => {
                 faults.append(more);

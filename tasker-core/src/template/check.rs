@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use semver::Version;
@@ -22,14 +23,24 @@ pub(super) const MAX_RETRY_LIMIT: u32 = 1_000_000;
 const MAX_NAME: usize = 255;
 /// The longest description, in bytes.
 const MAX_DESCRIPTION: usize = 64 << 10;
-/// The longest time that an attempt or a wait may take.
-const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// How long an attempt may take.
+pub(super) const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(1)..=MAX_WAIT;
+/// The longest wait between attempts.
+const MAX_WAIT: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// How many names a message about a cycle spells out.
 const MAX_CYCLE: usize = 12;
 
-impl TaskTemplate {
-    /// Checks a definition and makes it a template.
-    pub(super) fn check(mut definition: Definition) -> Result<Self, Faults> {
+/// A definition without faults, and what checking it made anyway.
+pub(super) struct Checked {
+    definition: Definition,
+    dag: Dag,
+    by_name: HashMap<String, StepIndex>,
+    schema: Option<ContextSchema>,
+}
+
+impl Checked {
+    /// Checks a definition.
+    pub(super) fn new(mut definition: Definition) -> Result<Self, Faults> {
         let mut faults = Faults::default();
         task_names(&definition, &mut faults);
         for (index, step) in definition.steps.iter().enumerate() {
@@ -49,14 +60,19 @@ impl TaskTemplate {
         let schema = in_order(&mut definition, &mut faults)
             .and_then(|schema| ContextSchema::compile(&schema, &mut faults));
         match dag {
-            Some(dag) if faults.is_empty() => {
-                let body = Json::of(&definition).unwrap_or_else(|_| Json::null());
-                let fingerprint = Fingerprint::of(body.as_str().as_bytes());
-                let warnings = Vec::new();
-                Ok(Self { definition, body, fingerprint, dag, by_name, schema, warnings })
-            }
+            Some(dag) if faults.is_empty() => Ok(Self { definition, dag, by_name, schema }),
             _ => Err(faults),
         }
+    }
+}
+
+impl From<Checked> for TaskTemplate {
+    fn from(checked: Checked) -> Self {
+        let Checked { definition, dag, by_name, schema } = checked;
+        // All maps in a definition have text keys and all numbers are finite: it has a JSON form.
+        let body = Json::of(&definition).unwrap_or_else(|_| Json::null());
+        let fingerprint = Fingerprint::of(body.as_str().as_bytes());
+        Self { definition, body, fingerprint, dag, by_name, schema, warnings: Vec::new() }
     }
 }
 
@@ -114,35 +130,45 @@ fn check_step(index: usize, step: &StepTemplate, faults: &mut Faults) {
 
 fn number_problems(step: &StepTemplate) -> impl Iterator<Item = (&'static str, String)> {
     let (retry, backoff) = (&step.retry, &step.retry.backoff);
-    let days = MAX_DURATION.as_secs() / 86_400;
+    let days = days(MAX_WAIT);
     let limit = (!(1..=MAX_RETRY_LIMIT).contains(&retry.limit))
         .then(|| ("retry_limit", format!("must be from 1 to {MAX_RETRY_LIMIT}")));
-    let timeout = (!(Duration::from_millis(1)..=MAX_DURATION).contains(&step.timeout))
+    let timeout = (!TIMEOUTS.contains(&step.timeout))
         .then(|| ("timeout", format!("must be from 1 millisecond to {days} days")));
     let multiplier = (!(backoff.multiplier >= 1.0 && backoff.multiplier.is_finite()))
         .then(|| ("backoff/multiplier", "must be 1 or more".to_owned()));
     let jitter = (!(0.0..=1.0).contains(&backoff.jitter))
         .then(|| ("backoff/jitter", "must be from 0 to 1".to_owned()));
-    let max = (backoff.max > MAX_DURATION)
+    let max = (backoff.max > MAX_WAIT)
         .then(|| ("backoff/max", format!("must not be more than {days} days")));
     let base = (backoff.base > backoff.max)
         .then(|| ("backoff/base", "must not be more than max".to_owned()));
     [limit, timeout, multiplier, jitter, max, base].into_iter().flatten()
 }
 
+pub(super) const fn days(duration: Duration) -> u64 {
+    duration.as_secs() / 86_400
+}
+
 fn check_name(scope: &str, key: &str, name: &str, subject: &str, faults: &mut Faults) {
-    let problem = if name.is_empty() {
-        "is missing".to_owned()
+    if let Some(problem) = name_problem(name) {
+        faults.add(format!("{scope}/{key}"), format!("{subject}{key} {problem}"));
+    }
+}
+
+/// Why a text cannot be a name.
+pub(super) fn name_problem(name: &str) -> Option<String> {
+    if name.is_empty() {
+        Some("is missing".to_owned())
     } else if name.len() > MAX_NAME {
-        format!("{} is longer than {MAX_NAME} bytes", Quoted(name))
+        Some(format!("{} is longer than {MAX_NAME} bytes", Quoted(name)))
     } else if name.chars().any(char::is_control) {
-        format!("{} has a control character", Quoted(name))
+        Some(format!("{} has a control character", Quoted(name)))
     } else if name.trim() != name {
-        format!("{} begins or ends with a space", Quoted(name))
+        Some(format!("{} begins or ends with a space", Quoted(name)))
     } else {
-        return;
-    };
-    faults.add(format!("{scope}/{key}"), format!("{subject}{key} {problem}"));
+        None
+    }
 }
 
 fn check_description(scope: &str, subject: &str, text: Option<&str>, faults: &mut Faults) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// How many faults are listed; a template with more says how many it left out.
 const LISTED: usize = 100;
 /// How many unknown names are compared with the known ones: a search costs time for every name.
-const SUGGESTED: usize = 5;
+const SUGGESTED: usize = 3;
 /// How much of a name is quoted.
 const QUOTED: usize = 80;
 
@@ -116,7 +116,7 @@ impl Faults {
         position: Option<Position>,
         message: impl Into<String>,
     ) {
-        if self.listed.len() == LISTED {
+        if self.is_full() {
             self.left_out += 1;
             return;
         }
@@ -130,6 +130,11 @@ impl Faults {
 
     pub(super) fn is_empty(&self) -> bool {
         self.listed.is_empty()
+    }
+
+    /// Whether another fault would not be listed.
+    pub(super) fn is_full(&self) -> bool {
+        self.listed.len() == LISTED
     }
 
     /// `; did you mean "…"?` for a name that is nearly one of the known ones, else nothing.
@@ -213,31 +218,38 @@ fn likeness(name: &str, candidate: &str) -> Option<usize> {
         return None;
     }
     let allowed = if short.chars().count() < 4 { 1 } else { 2 };
-    if long.len() - short.len() <= 2 * 4 {
-        let distance = slips(short, long);
-        if distance <= allowed {
-            return Some(distance);
-        }
-    }
-    let extends = |next: &str| next.starts_with(['_', '-', '.', ' ']);
-    let prefix = long.strip_prefix(short).is_some_and(extends);
-    (short.len() >= 4 && prefix).then_some(allowed + long.len() - short.len())
+    let near = slips(name, candidate, allowed);
+    let extends = |rest: &str| rest.starts_with(['_', '-', '.', ' ']);
+    let extended = short.len() >= 4 && long.strip_prefix(short).is_some_and(extends);
+    near.or_else(|| extended.then_some(allowed + long.len() - short.len()))
 }
 
-/// The edit distance, in characters.
-fn slips(left: &str, right: &str) -> usize {
+/// The edit distance in characters, if it is not more than `allowed`.
+fn slips(left: &str, right: &str, allowed: usize) -> Option<usize> {
+    let left: Vec<char> = left.chars().collect();
     let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in right.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != *b);
+    if left.len().abs_diff(right.len()) > allowed {
+        return None;
+    }
+    // Only cells this near to the diagonal can be small enough.
+    let far = allowed + 1;
+    let mut row: Vec<usize> = (0..=right.len()).map(|cell| cell.min(far)).collect();
+    for (i, a) in left.iter().enumerate() {
+        let (from, to) = (i.saturating_sub(allowed), (i + far).min(right.len()));
+        let mut diagonal = row[from];
+        row[from] = if from == 0 { (i + 1).min(far) } else { far };
+        let mut least = row[from];
+        for j in from..to {
+            let replaced = diagonal + usize::from(*a != right[j]);
             diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1).min(far);
+            least = least.min(row[j + 1]);
+        }
+        if least > allowed {
+            return None;
         }
     }
-    row[right.len()]
+    Some(row[right.len()]).filter(|distance| *distance <= allowed)
 }
 
 #[cfg(test)]
@@ -252,6 +264,10 @@ mod tests {
             ("chrage", "; did you mean \"charge\"?"),
             ("shop", "; did you mean \"ship\"?"),
             ("refund", ""),
+            ("charges", "; did you mean \"charge\"?"),
+            ("resreve_stok", ""),
+            ("reserve_stok", "; did you mean \"reserve_stock\"?"),
+            ("b", "; did you mean \"a\"?"),
             ("", ""),
         ] {
             assert_eq!(Faults::default().suggest(name, known), expected, "{name}");

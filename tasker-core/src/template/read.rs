@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::check::{MAX_RETRY_LIMIT, MAX_STEPS, parse_version};
+use super::check::{MAX_RETRY_LIMIT, MAX_STEPS, TIMEOUTS, days, name_problem, parse_version};
 use super::fault::{Faults, Position, Quoted, segment};
 use super::tree::{Entry, Node, Value};
 use super::{DEFAULT_NAMESPACE, DEFAULT_VERSION, Definition, OnFailure, StepTemplate, TaskType};
@@ -72,16 +72,27 @@ impl Reader {
         let version = self.version(root);
         let description = self.text(root, "", "description");
         let schema = present(root, "schema").and_then(|node| self.json(node, "/schema"));
-        let system = self.text(root, "", "default_dependent_system");
-        let mut steps = Vec::new();
-        for (index, step) in self.steps(root, "").iter().enumerate() {
+        let system = self.default_system(root);
+        let nodes = self.steps(root, "");
+        let mut steps = Vec::with_capacity(nodes.len());
+        for (index, step) in nodes.iter().enumerate() {
             let scope = format!("/step_templates/{index}");
             let mut step = self.step(step, &scope);
             step.dependent_system = step.dependent_system.or_else(|| system.clone());
             steps.push(step);
         }
         let task_type = TaskType { namespace, name, version };
-        Definition { task_type, description, schema: schema.map(Json::from), steps }
+        Definition { task_type, description, schema, steps }
+    }
+
+    /// Checked here, where it stands, and not with every step that it is given to.
+    fn default_system(&mut self, root: &Node<'_>) -> Option<String> {
+        const KEY: &str = "default_dependent_system";
+        let system = self.text(root, "", KEY)?;
+        let Some(problem) = name_problem(&system) else { return Some(system) };
+        let at = root.position_of("/default_dependent_system");
+        self.faults.at(format!("/{KEY}"), at, format!("{KEY} {problem}"));
+        None
     }
 
     /// The keys of a task or of one environment.
@@ -134,9 +145,8 @@ impl Reader {
         {
             step.timeout = timeout;
         }
-        step.config = config
-            .and_then(|config| self.json(config, &format!("{scope}/handler_config")))
-            .map(Json::from);
+        step.config =
+            config.and_then(|config| self.json(config, &format!("{scope}/handler_config")));
         step
     }
 
@@ -241,9 +251,11 @@ impl Reader {
             _ => None,
         };
         let timeout = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let timeout = timeout.filter(|timeout| TIMEOUTS.contains(timeout));
         if timeout.is_none() {
             let scope = format!("{scope}/handler_config");
-            self.wrong(node, &scope, "timeout_seconds", "a number of seconds");
+            let expected = format!("a number of seconds, at most {} days", days(*TIMEOUTS.end()));
+            self.wrong(node, &scope, "timeout_seconds", &expected);
         }
         timeout
     }
@@ -291,30 +303,14 @@ impl Reader {
         milliseconds
     }
 
-    fn json(&mut self, node: &Node<'_>, pointer: &str) -> Option<serde_json::Value> {
-        Some(match &node.value {
-            Value::Null => serde_json::Value::Null,
-            Value::Bool(flag) => (*flag).into(),
-            Value::Number(number) => number.clone().into(),
-            Value::NotFinite => {
-                self.faults.at(pointer, node.at, "JSON has no such number");
-                return None;
+    fn json(&mut self, node: &Node<'_>, pointer: &str) -> Option<Json> {
+        match json(node) {
+            Ok(value) => Some(value.into()),
+            Err(at) => {
+                self.faults.at(pointer, at, "JSON has no such number");
+                None
             }
-            Value::Text(text) => text.as_ref().into(),
-            Value::List(items) => {
-                let items = items.iter().enumerate();
-                let items =
-                    items.map(|(index, item)| self.json(item, &format!("{pointer}/{index}")));
-                serde_json::Value::Array(items.collect::<Option<_>>()?)
-            }
-            Value::Map(entries) => {
-                let entries = entries.iter().map(|Entry { key, node, .. }| {
-                    let value = self.json(node, &format!("{pointer}/{}", segment(key)))?;
-                    Some((key.to_string(), value))
-                });
-                serde_json::Value::Object(entries.collect::<Option<_>>()?)
-            }
-        })
+        }
     }
 
     /// Refuses unknown keys and warns of those that mean nothing.
@@ -349,6 +345,23 @@ impl Reader {
     pub(super) fn at(&mut self, pointer: String, at: Position, message: String) {
         self.faults.at(pointer, at, message);
     }
+}
+
+/// The same in JSON, or the place of a number that JSON does not have.
+fn json(node: &Node<'_>) -> Result<serde_json::Value, Position> {
+    Ok(match &node.value {
+        Value::Null => serde_json::Value::Null,
+        Value::Bool(flag) => (*flag).into(),
+        Value::Number(number) => number.clone().into(),
+        Value::NotFinite => return Err(node.at),
+        Value::Text(text) => text.as_ref().into(),
+        Value::List(items) => items.iter().map(json).collect::<Result<_, _>>()?,
+        Value::Map(entries) => {
+            let entries = entries.iter();
+            let entries = entries.map(|entry| Ok((entry.key.to_string(), json(&entry.node)?)));
+            serde_json::Value::Object(entries.collect::<Result<_, _>>()?)
+        }
+    })
 }
 
 /// The value of a key that says something: `key:` alone is as good as no key.

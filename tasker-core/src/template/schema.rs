@@ -9,8 +9,8 @@ use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 
-use super::TaskTemplate;
 use super::fault::{Faults, segment};
+use super::{TaskTemplate, references};
 use crate::Json;
 
 /// The longest schema, in bytes of JSON.
@@ -20,6 +20,11 @@ const MAX_PATTERNS: usize = 200;
 const MAX_PATTERN: usize = 256 << 10;
 /// How many problems of a context are listed.
 const LISTED: usize = 100;
+/// The longest key of a context, in bytes.
+const MAX_KEY: usize = 1024;
+/// Lists and objects of a context within each other.
+const MAX_DEPTH: usize = 64;
+const NUL: &str = "must not have a NUL character";
 /// How much of a schema's own values a message shows.
 const SHOWN: usize = 100;
 
@@ -45,8 +50,8 @@ impl fmt::Display for ContextFault {
 impl TaskTemplate {
     /// Checks the context of a task that is about to be submitted.
     ///
-    /// Formats such as `email` count. A context is also refused for a NUL character in any text
-    /// or key, which not every database can store.
+    /// Formats such as `email` count. A context is also refused, with a schema or without, for a
+    /// NUL character in any text or key, which not every database can store.
     ///
     /// ```
     /// use serde_json::json;
@@ -72,10 +77,8 @@ impl TaskTemplate {
             vec![ContextFault { pointer: String::new(), message }]
         })?;
         let mut faults = Vec::new();
-        if context.has_nul() {
-            find_nul(&value, String::new(), &mut faults);
-        }
-        if let Some(ContextSchema(validator)) = &self.schema {
+        check_text(&value, &mut String::new(), 0, &mut faults);
+        if let (true, Some(ContextSchema(validator))) = (faults.is_empty(), &self.schema) {
             for error in validator.iter_errors(&value).take(LISTED) {
                 describe(&error, &mut faults);
             }
@@ -96,10 +99,17 @@ impl ContextSchema {
             faults.add("/schema", format!("the schema is longer than {} KiB", MAX_SCHEMA >> 10));
         } else {
             let mut patterns = 0;
-            look_through(schema, "/schema", &mut patterns, faults);
+            visit(schema, &mut "/schema".to_owned(), &mut |_, key, value| match (key, value) {
+                ("pattern", Value::String(_)) => patterns += 1,
+                ("patternProperties", Value::Object(entries)) => patterns += entries.len(),
+                _ => {}
+            });
             if patterns > MAX_PATTERNS {
                 let message = format!("the schema has more than {MAX_PATTERNS} patterns");
                 faults.add("/schema", message);
+            }
+            if let Some(problem) = references::problem(schema) {
+                faults.add("/schema", format!("the schema cannot be used: {problem}"));
             }
         }
         if faults.len() > before {
@@ -115,70 +125,102 @@ impl ContextSchema {
         match built {
             Ok(validator) => Some(Self(validator)),
             Err(error) => {
-                let pointer = format!("/schema{}", error.instance_path());
-                faults.add(pointer, format!("not a valid JSON Schema: {}", shortened(&error)));
+                refuse(schema, &error, faults);
                 None
             }
         }
     }
 }
 
-/// Counts patterns and refuses references out of the schema.
-fn look_through(schema: &Value, pointer: &str, patterns: &mut usize, faults: &mut Faults) {
+fn refuse(schema: &Value, error: &ValidationError<'_>, faults: &mut Faults) {
+    let before = faults.len();
+    let why = match error.kind() {
+        ValidationErrorKind::Referencing(_) => {
+            visit(schema, &mut "/schema".to_owned(), &mut |pointer, key, value| match value {
+                Value::String(target) if key == "$ref" && !target.starts_with('#') => {
+                    let message = "nothing is fetched for a schema: put it under $defs and refer \
+                                   to it with \"#/$defs/…\"";
+                    faults.add(format!("{pointer}/$ref"), message);
+                }
+                _ => {}
+            });
+            shortened(error)
+        }
+        ValidationErrorKind::Format { format } if format == "regex" => {
+            "the pattern is malformed, too large or has look-around or back-references".to_owned()
+        }
+        _ => shortened(error),
+    };
+    if faults.len() == before {
+        let pointer = format!("/schema{}", error.instance_path());
+        faults.add(pointer, format!("not a valid JSON Schema: {why}"));
+    }
+}
+
+/// Calls with every key, the pointer of the object that it is in, and its value.
+fn visit(schema: &Value, pointer: &mut String, each: &mut impl FnMut(&str, &str, &Value)) {
     match schema {
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                look_through(item, &format!("{pointer}/{index}"), patterns, faults);
+                below(pointer, &index.to_string(), |pointer| visit(item, pointer, each));
             }
         }
         Value::Object(entries) => {
             for (key, value) in entries {
-                let pointer = format!("{pointer}/{}", segment(key));
-                match (key.as_str(), value) {
-                    ("$ref" | "$dynamicRef" | "$recursiveRef", Value::String(target))
-                        if !target.starts_with('#') && target.contains(':') =>
-                    {
-                        let message = "schemas are not fetched: put it under $defs and refer to \
-                                       it with \"#/$defs/…\"";
-                        faults.add(pointer, message);
-                    }
-                    ("pattern", Value::String(_)) => *patterns += 1,
-                    ("patternProperties", Value::Object(inner)) => {
-                        *patterns += inner.len();
-                        look_through(value, &pointer, patterns, faults);
-                    }
-                    _ => look_through(value, &pointer, patterns, faults),
-                }
+                each(pointer, key, value);
+                below(pointer, key, |pointer| visit(value, pointer, each));
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
-fn find_nul(value: &Value, pointer: String, faults: &mut Vec<ContextFault>) {
-    let message = || "must not have a NUL character".to_owned();
-    if faults.len() >= LISTED {
-        return;
-    }
+/// Refuses NUL characters, and what a submitter could make costly: keys so long that to point
+/// below them takes time, and nesting so deep that a recursive schema takes the stack.
+fn check_text(value: &Value, pointer: &mut String, depth: usize, faults: &mut Vec<ContextFault>) {
     match value {
-        Value::String(text) if text.contains('\0') => {
-            faults.push(ContextFault { pointer, message: message() });
+        Value::Array(_) | Value::Object(_) if depth == MAX_DEPTH => {
+            let message = format!("has more than {MAX_DEPTH} lists and objects within each other");
+            // The pointer of the whole: nobody looks sixty levels down.
+            tell("", &message, faults);
         }
+        Value::String(text) if text.contains('\0') => tell(pointer, NUL, faults),
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                find_nul(item, format!("{pointer}/{index}"), faults);
+                below(pointer, &index.to_string(), |pointer| {
+                    check_text(item, pointer, depth + 1, faults);
+                });
             }
         }
         Value::Object(entries) => {
             for (key, item) in entries {
-                if key.contains('\0') {
-                    faults.push(ContextFault { pointer: pointer.clone(), message: message() });
+                if key.len() > MAX_KEY {
+                    tell(pointer, "has a field with too long a name", faults);
+                    continue;
                 }
-                find_nul(item, format!("{pointer}/{}", segment(key)), faults);
+                if key.contains('\0') {
+                    tell(pointer, NUL, faults);
+                }
+                below(pointer, key, |pointer| check_text(item, pointer, depth + 1, faults));
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
+}
+
+fn tell(pointer: &str, message: &str, faults: &mut Vec<ContextFault>) {
+    if faults.len() < LISTED {
+        faults.push(ContextFault { pointer: pointer.into(), message: message.into() });
+    }
+}
+
+/// Goes one step down and comes back, without a pointer of its own for every value.
+fn below(pointer: &mut String, key: &str, visit: impl FnOnce(&mut String)) {
+    let length = pointer.len();
+    pointer.push('/');
+    pointer.push_str(&segment(key));
+    visit(pointer);
+    pointer.truncate(length);
 }
 
 fn describe(error: &ValidationError<'_>, faults: &mut Vec<ContextFault>) {
@@ -186,15 +228,15 @@ fn describe(error: &ValidationError<'_>, faults: &mut Vec<ContextFault>) {
     let here = error.instance_path().to_string();
     let mut tell =
         |pointer: String, message: String| faults.push(ContextFault { pointer, message });
-    let below = |key: &str| format!("{here}/{}", segment(key));
+    let field = |key: &str| format!("{here}/{}", segment(key));
     let message = match error.kind() {
         Kind::Required { property } => {
             let name = property.as_str().unwrap_or_default();
-            return tell(below(name), "is required".to_owned());
+            return tell(field(name), "is required".to_owned());
         }
         Kind::AdditionalProperties { unexpected } | Kind::UnevaluatedProperties { unexpected } => {
             for key in unexpected.iter().take(LISTED) {
-                tell(below(key), "is not expected here".to_owned());
+                tell(field(key), "is not expected here".to_owned());
             }
             return;
         }
@@ -240,6 +282,10 @@ fn describe(error: &ValidationError<'_>, faults: &mut Vec<ContextFault>) {
         Kind::Contains => "does not have the required kind or number of items".to_owned(),
         Kind::UnevaluatedItems { .. } => "has items that are not expected".to_owned(),
         Kind::PropertyNames { .. } => "has a field whose name is not allowed".to_owned(),
+        // An object that may have no field at all is told itself, not its fields.
+        Kind::FalseSchema if error.schema_path().as_str().ends_with("/additionalProperties") => {
+            "must not have any field".to_owned()
+        }
         Kind::FalseSchema => "is not expected here".to_owned(),
         Kind::Not { .. } => "has a form that is not allowed".to_owned(),
         Kind::AnyOf { .. } | Kind::OneOfNotValid { .. } => {

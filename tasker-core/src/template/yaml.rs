@@ -5,9 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::{env, fs, io};
 
+use super::check::Checked;
+use super::compose::{MAX_TEXT, compose};
 use super::fault::{Faults, TemplateError};
 use super::read::Reader;
-use super::tree::{self, MAX_TEXT, Value};
+use super::tree::Value;
 use super::{TaskTemplate, environment};
 
 /// The variable that says which environment of a file counts.
@@ -128,7 +130,7 @@ fn read(
     environment: Option<&str>,
     file: Option<&Arc<str>>,
 ) -> Result<TaskTemplate, Faults> {
-    let mut root = tree::parse(text)?;
+    let mut root = compose(text)?;
     let mut reader = Reader::default();
     if !matches!(root.value, Value::Map(_)) {
         reader.at(String::new(), root.at, format!("a template must be a map, not {}", root.kind()));
@@ -141,14 +143,18 @@ fn read(
     if incomplete {
         return Err(faults);
     }
-    let checked = TaskTemplate::check(definition);
-    faults.append(checked.as_ref().err().cloned().unwrap_or_default());
-    faults.locate(|pointer| Some(root.position_of(pointer)));
-    match checked {
-        Ok(template) if faults.is_empty() => {
-            Ok(TaskTemplate { warnings: warnings.told(file), ..template })
+    match Checked::new(definition) {
+        Ok(checked) if faults.is_empty() => {
+            // A large file is not held beside the stored form of the template.
+            drop(root);
+            Ok(TaskTemplate { warnings: warnings.told(file), ..checked.into() })
         }
-        _ => Err(faults),
+        Ok(_) => Err(faults),
+        Err(more) => {
+            faults.append(more);
+            faults.locate(|pointer| Some(root.position_of(pointer)));
+            Err(faults)
+        }
     }
 }
 

@@ -1,0 +1,142 @@
+//! A checkout as the customer sends it, and what the steps of its order hand on to each other.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::money::Money;
+
+/// The context of an order: the content of `checkout` in the request.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Checkout {
+    pub(crate) cart_items: Vec<CartItem>,
+    pub(crate) payment_info: PaymentInfo,
+    pub(crate) customer_info: CustomerInfo,
+}
+
+/// A line of the cart.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(crate) struct CartItem {
+    pub(crate) product_id: u32,
+    pub(crate) quantity: u32,
+}
+
+/// How the customer pays, and how much the customer agreed to pay.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct PaymentInfo {
+    pub(crate) token: PaymentToken,
+    pub(crate) amount: Money,
+}
+
+/// Whom the order is for.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct CustomerInfo {
+    pub(crate) email: String,
+    pub(crate) name: String,
+}
+
+/// What stands for a card at the gateway: whoever has it can charge the customer.
+///
+/// It has no JSON form and no `Display`, and its `Debug` shows nothing, so that it cannot get into
+/// a result, a log line or an error by accident.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct PaymentToken(String);
+
+impl PaymentToken {
+    /// The token itself, for the gateway only.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PaymentToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PaymentToken(…)")
+    }
+}
+
+/// Takes the payment token out of a stored context, wherever the customer wrote it.
+pub(crate) fn redact(context: &mut Value) {
+    const SHOWN: &str = "[redacted]";
+    let Some(place) = context.pointer_mut("/payment_info/token") else { return };
+    if let Value::String(token) = std::mem::replace(place, Value::from(SHOWN)) {
+        // Somebody pasted it into another field as well. A short one might be part of any word.
+        if token.len() >= 8 {
+            for_each_string(context, &mut |text| {
+                if text.contains(&token) {
+                    *text = text.replace(&token, SHOWN);
+                }
+            });
+        }
+    }
+}
+
+/// Visits every string in a JSON value, keys excepted.
+fn for_each_string(value: &mut Value, visit: &mut dyn FnMut(&mut String)) {
+    match value {
+        Value::String(text) => visit(text),
+        Value::Array(items) => items.iter_mut().for_each(|item| for_each_string(item, visit)),
+        Value::Object(fields) => fields.values_mut().for_each(|item| for_each_string(item, visit)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// What `validate_cart` concludes.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct ValidatedCart {
+    pub(crate) items: Vec<PricedItem>,
+    pub(crate) total: Money,
+}
+
+/// A line of a cart that was checked against the catalogue.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub(crate) struct PricedItem {
+    pub(crate) product_id: u32,
+    pub(crate) name: String,
+    pub(crate) quantity: u32,
+    pub(crate) unit_price: Money,
+    pub(crate) line_total: Money,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::expect_used, clippy::unwrap_used)]
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn checkout(token: &str) -> Value {
+        json!({
+            "cart_items": [{"product_id": 1, "quantity": 2}],
+            "payment_info": {"token": token, "amount": 100.00},
+            "customer_info": {"email": "test@example.com", "name": format!("{token} Customer")},
+        })
+    }
+
+    #[test]
+    fn a_token_shows_in_no_debug_output() {
+        let checkout: Checkout =
+            serde_json::from_value(checkout("test_success_visa")).expect("a checkout");
+        let shown = format!("{:?}", checkout.payment_info);
+        assert!(!shown.contains("test_success_visa"), "{shown}");
+    }
+
+    #[test]
+    fn a_redacted_context_holds_the_token_nowhere() {
+        let mut context = checkout("test_success_visa");
+        redact(&mut context);
+        assert_eq!(context["payment_info"]["token"], "[redacted]");
+        assert!(!context.to_string().contains("test_success_visa"), "{context}");
+    }
+
+    #[test]
+    fn redacting_a_short_token_leaves_other_words_alone() {
+        let mut context = checkout("e");
+        redact(&mut context);
+        assert_eq!(context["payment_info"]["token"], "[redacted]");
+        assert_eq!(context["customer_info"]["email"], "test@example.com");
+    }
+}

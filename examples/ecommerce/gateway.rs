@@ -1,0 +1,274 @@
+//! The payment gateway: a simulation of a third party, with a ledger of its own.
+//!
+//! It knows nothing of orders or steps. Like a real gateway it remembers every request by its
+//! idempotency key, so that a repeat, after an answer was lost or the shop was killed, finds the
+//! same payment and takes no money twice. What a token does is told by [`Behaviour`].
+
+mod behaviour;
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use sqlx::{Row, SqlitePool};
+
+use crate::checkout::PaymentToken;
+use crate::database;
+use crate::money::Money;
+use behaviour::Behaviour;
+
+/// A door to the gateway; cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Gateway {
+    ledger: SqlitePool,
+    latency: Duration,
+}
+
+/// A sum that the customer's bank has set aside.
+#[derive(Clone, Debug)]
+pub(crate) struct Authorisation {
+    pub(crate) amount: Money,
+}
+
+/// A sum that was taken.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub(crate) struct Charge {
+    pub(crate) payment_id: String,
+    pub(crate) amount_charged: Money,
+    pub(crate) card: String,
+}
+
+/// Why a payment did not happen, or why nobody knows whether it did.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GatewayError {
+    #[error("the payment gateway did not answer in time")]
+    TimedOut,
+    #[error("the payment gateway could not be reached")]
+    Unreachable,
+    #[error("the payment gateway is busy, it asks to wait {} s", .retry_after.as_secs())]
+    RateLimited { retry_after: Duration },
+    #[error("the payment gateway has a fault")]
+    Faulty,
+    #[error("the payment gateway's answer was lost, the money may have been taken")]
+    AnswerLost,
+    #[error("the card has not enough funds")]
+    InsufficientFunds,
+    #[error("the card is not valid")]
+    InvalidCard,
+    #[error("the payment was refused as fraud")]
+    Fraud,
+    #[error("the card was declined")]
+    Declined,
+    #[error("the payment was not authorised")]
+    NotAuthorised,
+    #[error("the idempotency key was used for another amount")]
+    KeyReused,
+    #[error("the payment gateway has lost its ledger for a moment")]
+    Ledger(#[from] sqlx::Error),
+}
+
+const LEDGER: &str = "
+CREATE TABLE IF NOT EXISTS payments (
+    idempotency_key TEXT PRIMARY KEY,
+    payment_id      TEXT NOT NULL UNIQUE,
+    amount          TEXT NOT NULL,
+    card            TEXT NOT NULL,
+    -- requested, authorised, captured or voided
+    state           TEXT NOT NULL DEFAULT 'requested',
+    -- how often an authorisation was asked for
+    requests        INTEGER NOT NULL DEFAULT 1,
+    -- how often the money was taken: never more than once
+    captures        INTEGER NOT NULL DEFAULT 0 CHECK (captures <= 1)
+) STRICT";
+
+impl Gateway {
+    /// Opens the gateway's ledger; every request takes about `latency`.
+    pub(crate) async fn open(ledger: &Path, latency: Duration) -> Result<Self, sqlx::Error> {
+        Ok(Self { ledger: database::open(ledger, &[LEDGER]).await?, latency })
+    }
+
+    /// Asks the customer's bank to set an amount aside; no money moves.
+    ///
+    /// A repeat under the same key gives the same authorisation.
+    pub(crate) async fn authorise(
+        &self,
+        key: &str,
+        token: &PaymentToken,
+        amount: Money,
+    ) -> Result<Authorisation, GatewayError> {
+        let behaviour = Behaviour::of(token);
+        let noted = sqlx::query(
+            "INSERT INTO payments (idempotency_key, payment_id, amount, card) VALUES (?, ?, ?, ?)
+             ON CONFLICT (idempotency_key) DO UPDATE SET requests = requests + 1
+             RETURNING amount, state, requests",
+        )
+        .bind(key)
+        .bind(payment_id(key))
+        .bind(amount.to_string())
+        .bind(Behaviour::card(token))
+        .fetch_one(&self.ledger)
+        .await?;
+        if noted.get::<&str, _>("amount") != amount.to_string() {
+            return Err(GatewayError::KeyReused);
+        }
+        tokio::time::sleep(self.latency).await;
+        // What was granted once stays granted, whatever happens to the answers.
+        let granted = matches!(noted.get("state"), "authorised" | "captured");
+        if !granted {
+            behaviour.authorise(noted.get("requests")).await?;
+            sqlx::query(
+                "UPDATE payments SET state = 'authorised'
+                 WHERE idempotency_key = ? AND state IN ('requested', 'voided')",
+            )
+            .bind(key)
+            .execute(&self.ledger)
+            .await?;
+        }
+        Ok(Authorisation { amount })
+    }
+
+    /// Takes the money that was set aside.
+    ///
+    /// A repeat under the same key takes nothing more and gives the same charge.
+    pub(crate) async fn capture(
+        &self,
+        key: &str,
+        token: &PaymentToken,
+    ) -> Result<Charge, GatewayError> {
+        tokio::time::sleep(self.latency).await;
+        let taken = sqlx::query(
+            "UPDATE payments SET state = 'captured', captures = captures + 1
+             WHERE idempotency_key = ? AND state = 'authorised'",
+        )
+        .bind(key)
+        .execute(&self.ledger)
+        .await?
+        .rows_affected();
+        if taken == 1 && Behaviour::of(token) == Behaviour::LoseAnswer {
+            return Err(GatewayError::AnswerLost);
+        }
+        let payment = sqlx::query(
+            "SELECT payment_id, amount, card FROM payments
+             WHERE idempotency_key = ? AND state = 'captured'",
+        )
+        .bind(key)
+        .fetch_optional(&self.ledger)
+        .await?
+        .ok_or(GatewayError::NotAuthorised)?;
+        Ok(Charge {
+            payment_id: payment.get("payment_id"),
+            amount_charged: Money::parse(payment.get("amount")).unwrap_or_default(),
+            card: payment.get("card"),
+        })
+    }
+
+    /// Gives back what was set aside; does nothing to money that was taken.
+    pub(crate) async fn void(&self, key: &str) -> Result<(), GatewayError> {
+        sqlx::query(
+            "UPDATE payments SET state = 'voided'
+             WHERE idempotency_key = ? AND state = 'authorised'",
+        )
+        .bind(key)
+        .execute(&self.ledger)
+        .await?;
+        Ok(())
+    }
+}
+
+/// The same key gives the same payment, even in a ledger that has lost the row.
+fn payment_id(key: &str) -> String {
+    let digest = Sha256::digest(key.as_bytes());
+    let hex: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("pay_{hex}")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::expect_used, clippy::unwrap_used)]
+
+    use super::*;
+
+    const PRICE: Money = Money::from_cents(10_000);
+
+    fn token(text: &str) -> PaymentToken {
+        serde_json::from_value(text.into()).expect("a token")
+    }
+
+    async fn gateway(folder: &tempfile::TempDir) -> Gateway {
+        let ledger = folder.path().join("gateway.db");
+        Gateway::open(&ledger, Duration::ZERO).await.expect("a ledger")
+    }
+
+    #[tokio::test]
+    async fn a_repeat_finds_the_same_charge_even_in_another_process() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let visa = token("test_success_visa");
+        let mut charges = Vec::new();
+        for _ in 0..3 {
+            let gateway = gateway(&folder).await;
+            gateway.authorise("key", &visa, PRICE).await.expect("granted");
+            charges.push(gateway.capture("key", &visa).await.expect("taken"));
+        }
+        assert_eq!(charges[0].amount_charged, PRICE);
+        assert!(charges.iter().all(|charge| *charge == charges[0]), "{charges:?}");
+    }
+
+    #[tokio::test]
+    async fn money_whose_answer_was_lost_is_found_by_the_repeat() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let gateway = gateway(&folder).await;
+        let forgetful = token("test_lost_answer_visa");
+        gateway.authorise("key", &forgetful, PRICE).await.expect("granted");
+        let lost = gateway.capture("key", &forgetful).await;
+        assert!(matches!(lost, Err(GatewayError::AnswerLost)), "{lost:?}");
+        gateway.authorise("key", &forgetful, PRICE).await.expect("still granted");
+        let found = gateway.capture("key", &forgetful).await.expect("found");
+        assert_eq!(found.amount_charged, PRICE);
+    }
+
+    #[tokio::test]
+    async fn a_voided_authorisation_cannot_be_captured() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let gateway = gateway(&folder).await;
+        let visa = token("test_success_visa");
+        gateway.authorise("key", &visa, PRICE).await.expect("granted");
+        gateway.void("key").await.expect("voided");
+        let taken = gateway.capture("key", &visa).await;
+        assert!(matches!(taken, Err(GatewayError::NotAuthorised)), "{taken:?}");
+    }
+
+    #[tokio::test]
+    async fn a_temporary_failure_ends_after_two_requests() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let gateway = gateway(&folder).await;
+        let shaky = token("test_temp_fail_visa");
+        for _ in 0..2 {
+            let refused = gateway.authorise("key", &shaky, PRICE).await;
+            assert!(matches!(refused, Err(GatewayError::Faulty)), "{refused:?}");
+        }
+        gateway.authorise("key", &shaky, PRICE).await.expect("granted");
+    }
+
+    #[tokio::test]
+    async fn a_key_is_good_for_one_amount() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let gateway = gateway(&folder).await;
+        let visa = token("test_success_visa");
+        gateway.authorise("key", &visa, PRICE).await.expect("granted");
+        let other = gateway.authorise("key", &visa, PRICE * 2).await;
+        assert!(matches!(other, Err(GatewayError::KeyReused)), "{other:?}");
+    }
+
+    #[tokio::test]
+    async fn no_ledger_row_holds_a_token() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let gateway = gateway(&folder).await;
+        let visa = token("test_success_visa_4242");
+        gateway.authorise("key", &visa, PRICE).await.expect("granted");
+        gateway.ledger.close().await;
+        let bytes = std::fs::read(folder.path().join("gateway.db")).expect("a ledger");
+        let needle = visa.reveal().as_bytes();
+        assert!(!bytes.windows(needle.len()).any(|window| window == needle));
+    }
+}

@@ -1,0 +1,35 @@
+//! The five steps of an order, one file each, and what they need to do their work.
+
+mod create_order;
+mod process_payment;
+mod send_confirmation;
+mod update_inventory;
+mod validate_cart;
+
+pub(crate) use create_order::PlacedOrder;
+use tasker::{TaskTemplate, Workflow};
+
+use crate::gateway::Gateway;
+use crate::inventory::Inventory;
+use crate::mailer::Mailer;
+use crate::orders::Orders;
+
+/// What the steps work with.
+#[derive(Clone, Debug)]
+pub(crate) struct Shop {
+    pub(crate) gateway: Gateway,
+    pub(crate) inventory: Inventory,
+    pub(crate) orders: Orders,
+    pub(crate) mailer: Mailer,
+}
+
+/// The workflow of an order: the names here are the `handler_class`es of the YAML file.
+pub(crate) fn process_order(template: TaskTemplate, shop: &Shop) -> Workflow {
+    let Shop { gateway, inventory, orders, mailer } = shop.clone();
+    Workflow::new(template)
+        .step("ValidateCart", validate_cart::ValidateCart { inventory: inventory.clone() })
+        .step("ProcessPayment", process_payment::ProcessPayment { gateway })
+        .step("UpdateInventory", update_inventory::UpdateInventory { inventory })
+        .step("CreateOrder", create_order::CreateOrder { orders })
+        .step("SendConfirmation", send_confirmation::SendConfirmation { mailer })
+}

@@ -1,0 +1,28 @@
+//! The storefront: one page, its style and its script, in the program itself.
+
+use axum::http::HeaderName;
+use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+
+/// Nothing from elsewhere, no inline script: what a customer types can never become code.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
+    connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
+    frame-ancestors 'none'";
+
+type Asset = ([(HeaderName, &'static str); 2], &'static str);
+
+/// `GET /`
+pub(super) async fn index() -> Asset {
+    asset("text/html; charset=utf-8", include_str!("../storefront/index.html"))
+}
+
+pub(super) async fn style() -> Asset {
+    asset("text/css; charset=utf-8", include_str!("../storefront/style.css"))
+}
+
+pub(super) async fn script() -> Asset {
+    asset("text/javascript; charset=utf-8", include_str!("../storefront/app.js"))
+}
+
+fn asset(content_type: &'static str, text: &'static str) -> Asset {
+    ([(CONTENT_TYPE, content_type), (CONTENT_SECURITY_POLICY, POLICY)], text)
+}

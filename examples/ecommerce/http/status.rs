@@ -1,0 +1,193 @@
+//! `GET /order_status/:task_id`, for customers, and `GET /workflow_details/:task_id`, for whoever
+//! looks after the shop.
+
+use axum::Json;
+use axum::extract::State;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+use tasker::history::Failure;
+use tasker::{HistoryEntry, Progress, StepState, StepStatus, TaskId, TaskState, TaskStatus};
+
+use super::error::ApiError;
+use super::{OrderTask, Web};
+use crate::checkout::redact;
+use crate::handlers::PlacedOrder;
+use crate::money::Money;
+
+/// How an order stands.
+#[derive(Debug, Serialize)]
+pub(super) struct OrderStatus {
+    status: &'static str,
+    task_id: TaskId,
+    #[serde(flatten)]
+    stage: Stage,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Stage {
+    Processing {
+        current_step: Option<String>,
+        progress: Progress,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        attempts: Option<u32>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next_retry_at: Option<Timestamp>,
+    },
+    Completed {
+        order_id: i64,
+        order_number: String,
+        total_amount: Money,
+        redirect_url: String,
+        degraded: bool,
+    },
+    Failed {
+        failed_step: Option<String>,
+        failed_steps: Vec<String>,
+        error: Reason,
+        retry_url: String,
+    },
+    Cancelled {},
+}
+
+#[derive(Debug, Serialize)]
+struct Reason {
+    code: String,
+    message: String,
+}
+
+impl OrderStatus {
+    /// The word for a task's state in the shop's answers.
+    pub(super) const fn word(state: TaskState) -> &'static str {
+        match state {
+            TaskState::Pending | TaskState::InProgress => "processing",
+            TaskState::Complete => "completed",
+            TaskState::Error => "failed",
+            TaskState::Cancelled => "cancelled",
+        }
+    }
+
+    pub(super) fn of(task: &TaskStatus) -> Self {
+        let stage = match task.state {
+            TaskState::Pending | TaskState::InProgress => processing(task),
+            TaskState::Complete => completed(task).unwrap_or_else(|| failed(task)),
+            TaskState::Error => failed(task),
+            TaskState::Cancelled => Stage::Cancelled {},
+        };
+        Self { status: Self::word(task.state), task_id: task.id, stage }
+    }
+}
+
+fn processing(task: &TaskStatus) -> Stage {
+    let current = task.current_step();
+    Stage::Processing {
+        current_step: current.map(|step| step.name.clone()),
+        progress: task.progress,
+        attempts: current.map(|step| step.attempts).filter(|attempts| *attempts > 0),
+        next_retry_at: current.and_then(|step| step.retry_at),
+    }
+}
+
+/// `None` if the order is not where this version of the shop looks for it.
+fn completed(task: &TaskStatus) -> Option<Stage> {
+    let order = task.step("create_order")?.result.as_ref()?;
+    let PlacedOrder { order_id, order_number, total_amount } = order.to().ok()?;
+    let redirect_url = format!("/orders/{order_id}");
+    let degraded = task.degraded;
+    Some(Stage::Completed { order_id, order_number, total_amount, redirect_url, degraded })
+}
+
+fn failed(task: &TaskStatus) -> Stage {
+    let failed_steps: Vec<String> = task.failed_steps().map(|step| step.name.clone()).collect();
+    let failure = task.failed_steps().find_map(|step| step.failure.clone());
+    let error = failure.map_or_else(
+        || Reason { code: "UNKNOWN".into(), message: "the order failed".into() },
+        |Failure { code, message, .. }| Reason { code, message },
+    );
+    let retry_url = format!("/retry_checkout/{}", task.id);
+    Stage::Failed { failed_step: failed_steps.first().cloned(), failed_steps, error, retry_url }
+}
+
+/// `GET /order_status/:task_id`
+pub(super) async fn order_status(
+    State(web): State<Web>,
+    OrderTask(task_id): OrderTask,
+) -> Result<Json<OrderStatus>, ApiError> {
+    let task = web.tasker.status(task_id).await?.ok_or_else(ApiError::order_not_found)?;
+    Ok(Json(OrderStatus::of(&task)))
+}
+
+/// A workflow as it stands, and how it got there.
+#[derive(Serialize)]
+pub(super) struct WorkflowDetails {
+    task_id: TaskId,
+    task_type: String,
+    state: TaskState,
+    degraded: bool,
+    created_at: Timestamp,
+    ended_at: Option<Timestamp>,
+    progress: Progress,
+    context: tasker::Json,
+    steps: Vec<StepDetails>,
+    history: Vec<HistoryEntry>,
+}
+
+#[derive(Serialize)]
+struct StepDetails {
+    #[serde(flatten)]
+    status: StepStatus,
+    readiness: Readiness,
+}
+
+/// Why a step may run, or may not.
+#[derive(Serialize)]
+struct Readiness {
+    ready: bool,
+    /// The steps that it waits for.
+    waits_for: Vec<String>,
+    /// The time that it waits for.
+    not_before: Option<Timestamp>,
+}
+
+/// `GET /workflow_details/:task_id`
+pub(super) async fn workflow_details(
+    State(web): State<Web>,
+    OrderTask(task_id): OrderTask,
+) -> Result<Json<WorkflowDetails>, ApiError> {
+    let task = web.tasker.status(task_id).await?.ok_or_else(ApiError::order_not_found)?;
+    let history = web.tasker.history(task_id).await?.unwrap_or_default();
+    let details =
+        |step: &StepStatus| StepDetails { status: step.clone(), readiness: readiness(&task, step) };
+    Ok(Json(WorkflowDetails {
+        task_id,
+        task_type: task.task_type.to_string(),
+        state: task.state,
+        degraded: task.degraded,
+        created_at: task.created_at,
+        ended_at: task.ended_at,
+        progress: task.progress,
+        context: shown(&task.context),
+        steps: task.steps.iter().map(details).collect(),
+        history,
+    }))
+}
+
+/// A context without its payment token; one that cannot be read is not shown at all.
+fn shown(context: &tasker::Json) -> tasker::Json {
+    let mut value: Value = context.to().unwrap_or_default();
+    redact(&mut value);
+    tasker::Json::of(&value).unwrap_or_else(|_| tasker::Json::null())
+}
+
+fn readiness(task: &TaskStatus, step: &StepStatus) -> Readiness {
+    let open = |parent: &&String| {
+        step.state == StepState::Blocked
+            && task.step(parent).is_some_and(|parent| parent.state != StepState::Complete)
+    };
+    Readiness {
+        ready: step.state == StepState::Ready && step.retry_at.is_none(),
+        waits_for: step.depends_on.iter().filter(open).cloned().collect(),
+        not_before: step.retry_at,
+    }
+}

@@ -1,0 +1,22 @@
+//! The pages whose examples are compiled and run with the documentation tests.
+
+#[cfg(feature = "sqlite")]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
+#[doc = include_str!("../docs/guide/templates.md")]
+struct Templates;
+
+#[doc = include_str!("../docs/guide/handlers.md")]
+struct Handlers;
+
+#[doc = include_str!("../docs/guide/retries.md")]
+struct Retries;
+
+// Paused time needs tokio's `test-util`, which comes with the feature.
+#[cfg(feature = "testing")]
+#[doc = include_str!("../docs/guide/testing.md")]
+struct Testing;
+
+#[doc = include_str!("../docs/guide/operating.md")]
+struct Operating;

@@ -1,0 +1,3 @@
+-- Makes the transaction durable.
+-- No parameters.
+COMMIT

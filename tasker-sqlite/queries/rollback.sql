@@ -1,0 +1,3 @@
+-- Undoes the transaction.
+-- No parameters.
+ROLLBACK

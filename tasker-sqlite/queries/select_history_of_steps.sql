@@ -1,0 +1,7 @@
+-- The input of a task and the history of some of its steps.
+-- ?1 task, ?2 the steps, a JSON array
+SELECT task, step, seq, at, author, attempt, ran_for, kind, result, detail
+FROM history
+WHERE task = ?1
+  AND step IN (SELECT value FROM json_each(?2))
+ORDER BY step, seq

@@ -1,0 +1,5 @@
+-- Where some tasks stand.
+-- Each row: id
+SELECT id, template, state, degraded, version, owner, route, wake_at, created_at, ended_at
+FROM task
+WHERE id IN (VALUES /* rows */ (?))

@@ -1,0 +1,5 @@
+-- Which key a template has.
+-- ?1 fingerprint
+SELECT key
+FROM template
+WHERE fingerprint = ?1

@@ -1,0 +1,68 @@
+//! Reads: one task, or a page of them, each as one statement and so as one snapshot.
+
+use jiff::Timestamp;
+use sqlx::sqlite::SqlitePool;
+use tasker_core::store::{StoredTask, TaskQuery, TaskSummary};
+use tasker_core::{TaskId, TaskState};
+
+use crate::bulk::Values;
+use crate::fault::Fault;
+use crate::rows::{Columns, Standing, Unfolding, count, read_line, timestamp};
+use crate::templates::Templates;
+
+pub(crate) async fn load(
+    readers: &SqlitePool,
+    templates: &Templates,
+    task: TaskId,
+) -> Result<Option<StoredTask>, Fault> {
+    let mut values = Values::default();
+    values.put_task(task);
+    let mut connection = readers.acquire().await?;
+    let query = sqlx::query_with(include_str!("../queries/load.sql"), values.finish()?);
+    let rows = query.fetch_all(&mut *connection).await?;
+    let now = Timestamp::now().as_microsecond();
+    let Some(first) = rows.first() else { return Ok(None) };
+    let (id, standing) = Standing::read(&mut Columns::of(first))?;
+    let template = templates.get(&mut connection, standing.template).await?;
+    let mut unfolding = Unfolding::new(id, standing, template);
+    for row in &rows {
+        let mut columns = Columns::of(row);
+        columns.skip_task();
+        unfolding.add(read_line(&mut columns)?.1);
+    }
+    unfolding.finish(now).map(Some)
+}
+
+pub(crate) async fn find(
+    readers: &SqlitePool,
+    query: &TaskQuery,
+) -> Result<Vec<TaskSummary>, Fault> {
+    let mut values = Values::default();
+    values.put(query.namespace.as_deref()).put(query.name.as_deref());
+    values.put(query.state.map(TaskState::as_str));
+    values.put(query.before.map(|id| id.as_uuid().as_bytes().to_vec()));
+    values.put(count(query.page_size() as u64));
+    // SQLite uses a partial index only where the statement itself names the state.
+    let text = match query.state {
+        Some(TaskState::Error) => include_str!("../queries/find_in_error.sql"),
+        Some(TaskState::Cancelled) => include_str!("../queries/find_cancelled.sql"),
+        Some(TaskState::Pending | TaskState::InProgress | TaskState::Complete) | None => {
+            include_str!("../queries/find.sql")
+        }
+    };
+    let mut connection = readers.acquire().await?;
+    let rows = sqlx::query_with(text, values.finish()?).fetch_all(&mut *connection).await?;
+    rows.iter()
+        .map(|row| {
+            let mut columns = Columns::of(row);
+            Ok(TaskSummary {
+                id: columns.task()?,
+                task_type: columns.next()?,
+                state: columns.next::<&str>()?.parse()?,
+                degraded: columns.next()?,
+                created_at: timestamp(columns.next()?)?,
+                ended_at: columns.next::<Option<i64>>()?.map(timestamp).transpose()?,
+            })
+        })
+        .collect()
+}
