@@ -4,4 +4,5 @@
 //! [`StateStore`](crate::store::StateStore). Behind the feature `testing`, which is for
 //! `dev-dependencies`.
 
+pub mod compare;
 pub mod conformance;
