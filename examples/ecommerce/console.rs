@@ -102,7 +102,7 @@ fn narrate_one(event: &Event) {
         EventKind::StepExhausted { step, attempts, .. } => {
             warn!(%task, step, attempts, "step has failed for good");
         }
-        EventKind::TaskEscalated { reason } => {
+        EventKind::TaskEscalated { reason, .. } => {
             error!(%task, reason, "somebody should look at this order");
         }
         EventKind::TaskCompleted { degraded } => info!(%task, degraded, "order complete"),

@@ -33,7 +33,7 @@ pub struct Event {
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum EventKind {
-    /// A worker has taken the task.
+    /// A worker has taken the task for the first time.
     TaskStarted,
     /// An attempt begins; the only event that nothing is stored for.
     StepStarted {
@@ -68,7 +68,9 @@ pub enum EventKind {
     StepRetrying {
         /// The step.
         step: String,
-        /// When.
+        /// The number of the attempt that failed.
+        attempt: u32,
+        /// How long until the next one may start.
         retry_in: Duration,
         /// Whether the fallback handler takes over.
         fallback: bool,
@@ -84,6 +86,10 @@ pub enum EventKind {
     },
     /// A task needs a person.
     TaskEscalated {
+        /// The step that failed for good; `None` if it is the task as a whole.
+        step: Option<String>,
+        /// How its last attempt failed.
+        failure: Option<Failure>,
         /// Why, in words.
         reason: String,
     },
@@ -194,11 +200,11 @@ fn kinds(template: &TaskTemplate, row: &Transition) -> Vec<EventKind> {
             let failed = EventKind::StepFailed { step: step(), attempt, ran_for, failure: failed };
             let follows = match *next {
                 AfterFailure::RetryIn(retry_in) => {
-                    EventKind::StepRetrying { step: step(), retry_in, fallback: false }
+                    EventKind::StepRetrying { step: step(), attempt, retry_in, fallback: false }
                 }
                 AfterFailure::FallBack => {
                     let retry_in = Duration::ZERO;
-                    EventKind::StepRetrying { step: step(), retry_in, fallback: true }
+                    EventKind::StepRetrying { step: step(), attempt, retry_in, fallback: true }
                 }
                 AfterFailure::GiveUp => {
                     let failure = failure.clone();
@@ -209,7 +215,7 @@ fn kinds(template: &TaskTemplate, row: &Transition) -> Vec<EventKind> {
         }
         Occurrence::Quarantined { deliveries } => {
             let reason = format!("{deliveries} workers were lost with the task in a row");
-            vec![EventKind::TaskEscalated { reason }]
+            vec![EventKind::TaskEscalated { step: None, failure: None, reason }]
         }
         Occurrence::Retried { .. } => vec![EventKind::TaskRetried],
         Occurrence::Cancelled { .. } => vec![EventKind::TaskCancelled],

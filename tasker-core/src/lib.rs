@@ -107,11 +107,14 @@ pub use handler::{
     MissingHandlers, Refusal, StepContext, StepError, StepHandler, StepOutput, StepResult,
     TaskHandler, Workflow, step_fn, typed_fn,
 };
+pub use history::{Failure, FailureClass};
+pub use jiff::Timestamp;
 pub use json::Json;
 pub use registry::RegisterError;
 pub use retry::{Backoff, RetryPolicy, Strategy};
 pub use status::{HistoryEntry, Progress, StepStatus, TaskStatus};
 pub use store::memory::MemoryStore;
+pub use store::{StateStore, StoreError, TaskQuery, TaskSummary};
 pub use task::{StepState, TaskId, TaskState, UnknownState, WorkerId};
 pub use template::{
     ContextFault, DEFAULT_TIMEOUT, Fingerprint, OnFailure, Position, StepIndex, StepTemplate,

@@ -65,7 +65,9 @@ pub struct StepStatus {
     pub state: StepState,
     /// Attempts that have ended.
     pub attempts: u32,
-    /// The most attempts in a row, the first included; an operator's retry starts a new count.
+    /// Those of them that count against the limit: an operator's retry starts a new count.
+    pub attempts_counted: u32,
+    /// The most attempts of one count, the first included.
     pub retry_limit: u32,
     /// While it waits for a retry: when that may start.
     pub retry_at: Option<Timestamp>,
@@ -188,6 +190,7 @@ fn step_status(
         dependent_system: template.dependent_system.clone(),
         state,
         attempts: step.next_attempt() - 1,
+        attempts_counted: step.counted(),
         retry_limit: if template.retry.retryable { template.retry.limit } else { 1 },
         retry_at: step.ready_at().filter(|_| state == StepState::Ready),
         started_at: latest.and_then(Recorded::began_at),

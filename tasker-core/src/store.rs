@@ -46,8 +46,10 @@ pub trait StateStore: Send + Sync + 'static {
     /// Applies changes in one transaction, each only if what it assumed is true.
     ///
     /// If the author is a worker whose lease is gone, nothing is applied at all. A change whose
-    /// assumption is false, or one of whose rows exists already, is left out whole and answered
-    /// with [`Applied::Conflict`]; the others stand. When this returns, what was applied is durable.
+    /// assumption is false, or one of whose rows (or the row that one of its offers is for) exists
+    /// already, is left out whole and answered with [`Applied::Conflict`]; the others stand. An
+    /// offer that stands already stays as it is, with its holder. When this returns, what was
+    /// applied is durable.
     async fn commit(
         &self,
         author: &Author,
@@ -200,7 +202,7 @@ pub struct Work {
 }
 
 /// Something that another process did to a task that a worker owns, or owned.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum News {
     /// Another worker settled a step that was offered.
     Settled {

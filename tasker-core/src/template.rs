@@ -18,6 +18,7 @@ mod yaml;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use semver::Version;
@@ -166,6 +167,8 @@ struct Definition {
 }
 
 /// A checked template: names are unique, parents exist, there is no cycle, its schema compiles.
+///
+/// Templates are equal if they have the same fingerprint.
 pub struct TaskTemplate {
     definition: Definition,
     body: Json,
@@ -245,6 +248,20 @@ impl TaskTemplate {
     /// How the steps depend on each other.
     pub fn dag(&self) -> &Dag {
         &self.dag
+    }
+}
+
+impl PartialEq for TaskTemplate {
+    fn eq(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint
+    }
+}
+
+impl Eq for TaskTemplate {}
+
+impl Hash for TaskTemplate {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.fingerprint.hash(state);
     }
 }
 

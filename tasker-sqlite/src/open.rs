@@ -102,7 +102,6 @@ fn reading(options: &SqliteOptions) -> SqliteConnectOptions {
         .filename(&options.path)
         .read_only(true)
         .busy_timeout(options.deadline)
-        .pragma("mmap_size", "268435456")
         .pragma("temp_store", "memory")
         .statement_cache_capacity(256)
         .disable_statement_logging()

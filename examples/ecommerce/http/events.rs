@@ -132,7 +132,7 @@ impl Moving {
             name: step.name.clone(),
             description: step.description.clone(),
             state: step.state,
-            attempts: step.attempts,
+            attempts: step.attempts_counted,
             retry_limit: step.retry_limit,
             retry_at: step.retry_at,
             took_ms: step

@@ -66,6 +66,12 @@ function productCard(product) {
   const input = make("input", { id: `quantity-${id}`, type: "number", min: 0, inputMode: "numeric", value: cart.get(id) || 0 });
   input.setAttribute("aria-label", `How many of ${product.name}`);
   input.addEventListener("change", () => setQuantity(id, Number(input.value)));
+  // Enter ends the number; it must not pay.
+  input.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    setQuantity(id, Number(input.value));
+  });
   const step = (text, by, what) => {
     const button = make("button", { type: "button", id: `${by > 0 ? "more" : "less"}-${id}` }, text);
     button.setAttribute("aria-label", `${what} ${product.name}`);

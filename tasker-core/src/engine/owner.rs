@@ -48,6 +48,9 @@ const MAIL: usize = 1024;
 /// How often attempts that do not give their thread back are looked for, and how late they may be.
 const SWEEP: Duration = Duration::from_secs(1);
 
+/// The version of a task that was never claimed before.
+const FIRST_CLAIM: u64 = 1;
+
 /// The store's clock, carried on by this process's own since it was last told.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StoreClock {
@@ -199,8 +202,10 @@ impl Owner {
     fn own(&mut self, held: Held) {
         let id = held.snapshot.id();
         let template = held.snapshot.template().clone();
-        let now = self.clock.now();
-        self.core.shared.events.tell(id, &template, now, || EventKind::TaskStarted);
+        if held.snapshot.version() == FIRST_CLAIM {
+            let now = self.clock.now();
+            self.core.shared.events.tell(id, &template, now, || EventKind::TaskStarted);
+        }
         if self.held.insert(id, held).is_some() {
             // It was recovered although it was held: one place too many was counted.
             self.core.release(1);

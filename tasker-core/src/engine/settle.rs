@@ -13,7 +13,7 @@ use crate::event::EventKind;
 use crate::history::{Author, Occurrence};
 use crate::snapshot::Snapshot;
 use crate::store::{Applied, Committed, StoredTask, TaskChange, Then};
-use crate::{StepIndex, TaskId, TaskState};
+use crate::{StepIndex, StepState, TaskId, TaskState};
 
 /// A change on its way to the store.
 struct Decided {
@@ -157,8 +157,7 @@ impl Owner {
                 let quarantined =
                     |what: &Occurrence| matches!(what, Occurrence::Quarantined { .. });
                 if !change.rows.iter().any(|row| quarantined(&row.what)) {
-                    let reason = || escalation(&held.snapshot);
-                    events.tell(id, template, at, || EventKind::TaskEscalated { reason: reason() });
+                    events.tell(id, template, at, || escalation(&held.snapshot));
                 }
                 events.tell(id, template, at, || EventKind::TaskFailed);
             }
@@ -252,10 +251,17 @@ impl Owner {
 }
 
 /// Why a failed task needs a person.
-fn escalation(task: &Snapshot) -> String {
+fn escalation(task: &Snapshot) -> EventKind {
     let failed = task.template().steps().iter().zip(task.steps()).find_map(|(template, step)| {
-        let failure = step.failure().filter(|_| step.state() == crate::StepState::Error)?;
-        Some(format!("step `{}` failed for good: {}", template.name, failure.message))
+        let failure = step.failure().filter(|_| step.state() == StepState::Error)?;
+        Some((template.name.clone(), failure.clone()))
     });
-    failed.unwrap_or_else(|| "a step failed for good".to_owned())
+    let (step, failure) = failed.unzip();
+    let reason = match (&step, &failure) {
+        (Some(step), Some(failure)) => {
+            format!("step `{step}` failed for good: {}", failure.message)
+        }
+        _ => "a step failed for good".to_owned(),
+    };
+    EventKind::TaskEscalated { step, failure, reason }
 }

@@ -3,6 +3,8 @@
 //! A real implementation on tokio's clock, so that paused time drives leases and retries. All that
 //! it does is in `state`, without a clock or a lock, where the protocol is model-checked.
 
+#[cfg(test)]
+mod protocol;
 pub(crate) mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -19,7 +19,7 @@ use crate::{Fingerprint, Json, StepIndex, TaskId, TaskState, TaskTemplate, Worke
 type RowKey = (Option<StepIndex>, u32);
 
 /// Everything that the store keeps.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct State {
     tasks: BTreeMap<TaskId, Task>,
     keys: BTreeMap<(String, String, String), TaskId>,
@@ -33,7 +33,7 @@ pub(crate) struct State {
     pub(crate) guards: Guards,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Task {
     template: Arc<TaskTemplate>,
     context: Json,
@@ -49,13 +49,13 @@ struct Task {
     offers: BTreeMap<StepIndex, Offer>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Offer {
     offer: NewOffer,
     holder: Option<WorkerId>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Worker {
     expires_at: Timestamp,
     spare: u32,
@@ -64,7 +64,7 @@ struct Worker {
 }
 
 /// The three checks that the protocol rests on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(crate) struct Guards {
     /// A commit needs a living lease.
     pub(crate) fence: bool,
@@ -215,41 +215,56 @@ impl State {
         changes: Vec<TaskChange>,
         now: Timestamp,
     ) -> Committed {
-        if let Author::Worker(worker) = author
-            && self.guards.fence
-            && !self.workers.contains_key(worker)
-        {
+        if !self.admits(author) {
             return Committed::LeaseLost;
         }
-        let applied = changes.into_iter().map(|change| self.commit_one(author, change, now));
+        let applied = changes.into_iter().map(|change| match self.holds(author, &change) {
+            true => self.write(author, change, now),
+            false => Applied::Conflict,
+        });
         let applied = applied.collect();
         Committed::Changes { now, applied }
     }
 
-    fn commit_one(&mut self, author: &Author, change: TaskChange, now: Timestamp) -> Applied {
-        let worker = match author {
-            Author::Worker(worker) => Some(*worker),
-            Author::Operator(_) => None,
-        };
-        let guards = self.guards;
-        let Some(task) = self.tasks.get_mut(&change.task) else {
-            return Applied::Conflict;
-        };
+    /// The fence: whether the author may commit at all.
+    pub(crate) fn admits(&self, author: &Author) -> bool {
+        match author {
+            Author::Worker(worker) => !self.guards.fence || self.workers.contains_key(worker),
+            Author::Operator(_) => true,
+        }
+    }
+
+    /// Whether what a change assumes is true.
+    pub(crate) fn holds(&self, author: &Author, change: &TaskChange) -> bool {
+        let Some(task) = self.tasks.get(&change.task) else { return false };
+        let worker = worker_of(author);
         // Nobody owns a queued task, and no operator is that nobody.
         let is_author = |who: Option<WorkerId>| who.is_some() && who == worker;
-        let holds = match change.assumes {
+        match change.assumes {
             Assumption::Owned { version } => {
-                !guards.version || (is_author(task.owner) && task.version == version)
+                !self.guards.version || (is_author(task.owner) && task.version == version)
             }
-            Assumption::Unmoved { version } => !guards.version || task.version == version,
+            Assumption::Unmoved { version } => !self.guards.version || task.version == version,
             Assumption::OfferHeld { step, seq } => task
                 .offers
                 .get(&step)
                 .is_some_and(|offer| is_author(offer.holder) && offer.offer.seq == seq),
+        }
+    }
+
+    /// Writes a change whose assumption holds, unless one of its rows exists.
+    pub(crate) fn write(&mut self, author: &Author, change: TaskChange, now: Timestamp) -> Applied {
+        let worker = worker_of(author);
+        let Some(task) = self.tasks.get_mut(&change.task) else {
+            return Applied::Conflict;
         };
         let key = |row: &Transition| (row.step, row.seq);
-        let new = !change.rows.iter().any(|row| task.rows.contains_key(&key(row)));
-        if !holds || (guards.unique && !new) {
+        let mut keys = change.rows.iter().map(key);
+        // An offer is for a row to come.
+        let mut offered = change.offers.iter().map(|offer| (Some(offer.step), offer.seq));
+        let exists = |key| task.rows.contains_key(&key);
+        let new = !keys.any(exists) && !offered.any(exists);
+        if self.guards.unique && !new {
             return Applied::Conflict;
         }
         let mut recorded = Vec::new();
@@ -269,9 +284,12 @@ impl State {
         for offer in change.offers {
             self.has_news = true;
             let (route, step) = (offer.route.clone(), offer.step);
-            if let Some(task) = self.tasks.get_mut(&change.task) {
-                task.offers.insert(step, Offer { offer, holder: None });
+            let Some(task) = self.tasks.get_mut(&change.task) else { continue };
+            // A change that is sent again must not take the step from who runs it.
+            if task.offers.get(&step).is_some_and(|stands| stands.offer.seq == offer.seq) {
+                continue;
             }
+            task.offers.insert(step, Offer { offer, holder: None });
             self.offers.entry(route).or_default().insert((change.task, step));
         }
         match change.then {
@@ -413,6 +431,32 @@ impl State {
         })
     }
 
+    /// Who is to run an offered step.
+    #[cfg(test)]
+    pub(super) fn holder(&self, task: TaskId, step: StepIndex) -> Option<WorkerId> {
+        self.tasks.get(&task)?.offers.get(&step)?.holder
+    }
+
+    /// Whether a worker may commit.
+    #[cfg(test)]
+    pub(super) fn has_worker(&self, worker: WorkerId) -> bool {
+        self.workers.contains_key(&worker)
+    }
+
+    /// Whether anything stands in a worker's name.
+    #[cfg(test)]
+    pub(super) fn has_work(&self, worker: WorkerId) -> bool {
+        let mut offers = self.tasks.values().flat_map(|task| task.offers.values());
+        let owned = self.workers.get(&worker).is_some_and(|worker| !worker.owned.is_empty());
+        owned || offers.any(|offer| offer.holder == Some(worker))
+    }
+
+    /// The version of a task.
+    #[cfg(test)]
+    pub(super) fn version(&self, task: TaskId) -> u64 {
+        self.tasks.get(&task).map_or(0, |task| task.version)
+    }
+
     pub(crate) fn find(&self, query: &TaskQuery) -> Vec<TaskSummary> {
         let matches = |task: &&Task| {
             let of = task.template.task_type();
@@ -433,6 +477,14 @@ impl State {
                 ended_at: task.ended_at,
             });
         page.take(query.page_size()).collect()
+    }
+}
+
+/// The worker among authors; `None` is an operator.
+const fn worker_of(author: &Author) -> Option<WorkerId> {
+    match author {
+        Author::Worker(worker) => Some(*worker),
+        Author::Operator(_) => None,
     }
 }
 

@@ -1,0 +1,104 @@
+//! What the shop is told on its command line.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use clap::{Parser, ValueEnum};
+
+const WORKFLOW: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/examples/ecommerce/config/order_processing.yaml");
+
+/// A shop whose orders survive crashes.
+#[derive(Debug, Parser)]
+pub(crate) struct Args {
+    /// Take orders, work on them, or both
+    #[arg(long, value_enum, default_value_t = Role::All)]
+    pub(crate) role: Role,
+    /// The port of the shop; 0 takes any that is free
+    #[arg(long, default_value_t = 3000)]
+    pub(crate) port: u16,
+    /// The address that the shop listens on
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(crate) host: IpAddr,
+    /// Where the workflows are kept, such as sqlite://orders.db [default: a file in the data folder]
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub(crate) database_url: Option<String>,
+    /// Where everything else is kept: stock, orders, the gateway's ledger, the mailbox
+    #[arg(long, default_value = "./data")]
+    pub(crate) data_dir: PathBuf,
+    /// The workflow of an order [default: config/order_processing.yaml beside the source]
+    #[arg(long, value_name = "FILE", default_value = WORKFLOW, hide_default_value = true)]
+    pub(crate) workflow: PathBuf,
+    /// Send mail through a server, such as smtps://user:password@mail.example.com [default: files]
+    #[arg(long, env = "SMTP_URL", hide_env_values = true)]
+    pub(crate) smtp_url: Option<String>,
+    /// How long the simulated gateway takes for an answer
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 150)]
+    pub(crate) gateway_latency: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    Web,
+    Worker,
+    All,
+}
+
+impl Role {
+    pub(crate) fn has_web(self) -> bool {
+        matches!(self, Self::Web | Self::All)
+    }
+
+    pub(crate) fn has_worker(self) -> bool {
+        matches!(self, Self::Worker | Self::All)
+    }
+}
+
+impl Args {
+    /// The file that the workflows are kept in.
+    ///
+    /// # Errors
+    /// Says what is wrong with `--database-url`.
+    pub(crate) fn store_file(&self) -> Result<PathBuf, String> {
+        store_file(self.database_url.as_deref(), &self.data_dir)
+    }
+}
+
+fn store_file(url: Option<&str>, data_dir: &Path) -> Result<PathBuf, String> {
+    match url.map(|url| (url, url.strip_prefix("sqlite:"))) {
+        None => Ok(data_dir.join("tasker.db")),
+        Some((_, Some(path))) => Ok(path.strip_prefix("//").unwrap_or(path).into()),
+        Some((url, None)) if url.starts_with("postgres:") || url.starts_with("postgresql:") => {
+            Err("a PostgreSQL store comes with the `postgres` feature, which this build does not \
+                 have; use sqlite://path"
+                .into())
+        }
+        Some(_) => Err("--database-url must be sqlite://path".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        <Args as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn a_database_url_names_a_file_or_what_is_missing() {
+        let data = Path::new("data");
+        assert_eq!(store_file(None, data), Ok("data/tasker.db".into()));
+        for (url, file) in
+            [("sqlite://a.db", "a.db"), ("sqlite:///b/a.db", "/b/a.db"), ("sqlite:a.db", "a.db")]
+        {
+            assert_eq!(store_file(Some(url), data), Ok(file.into()), "{url}");
+        }
+        for url in ["postgres://localhost/shop", "postgresql://localhost/shop"] {
+            let refused = store_file(Some(url), data);
+            assert!(refused.as_ref().is_err_and(|why| why.contains("postgres")), "{refused:?}");
+        }
+        assert!(store_file(Some("mysql://localhost"), data).is_err());
+    }
+}
