@@ -23,8 +23,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use tasker::{TaskTemplate, Tasker, TemplateError};
 use tasker::SqliteStore;
+use tasker::{TaskTemplate, Tasker, TemplateError};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
