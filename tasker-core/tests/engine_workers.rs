@@ -101,6 +101,24 @@ async fn a_shutdown_lets_what_runs_end_and_begins_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cancellation_reaches_what_still_runs_during_a_shutdown() {
+    let (store, slow) = (MemoryStore::new(), slow());
+    let tasker = tasker(&store, &slow.workflow);
+    let worker = tasker.worker().start();
+    let id = submit(&tasker, "slow").await;
+    slow.began.notified().await;
+    let began = tokio::time::Instant::now();
+    let cancel = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        tasker.cancel(id, &Operator::new("alice", "not wanted any more")).await.unwrap();
+    };
+    tokio::join!(worker.shutdown(LONG), cancel);
+    // Paused time makes this exact: the ten minutes of the step are not waited for.
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert_eq!(tasker.status(id).await.unwrap().unwrap().state, TaskState::Cancelled);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_report_after_a_lost_lease_is_refused_and_counted() {
     let (store, slow) = (MemoryStore::new(), slow());
     let here = tasker(&store, &slow.workflow);

@@ -32,6 +32,7 @@ pub(super) async fn run(core: Arc<Core>) {
             () = claim_for(&core, &incarnation) => {}
             // An answer that is still to come is made good by retiring.
             () = core.kill.cancelled() => return,
+            () = core.idle.cancelled() => return,
         }
     }
 }
@@ -41,20 +42,21 @@ fn lives(incarnation: &Option<Arc<Incarnation>>) -> bool {
     incarnation.as_ref().is_some_and(|incarnation| !incarnation.lost.is_cancelled())
 }
 
-/// Claims until the lease is lost or the worker stops.
+/// Claims until the lease is lost; once the worker is to stop, only the news of what it holds.
 async fn claim_for(core: &Arc<Core>, incarnation: &Arc<Incarnation>) {
     let mut patience = core.patience();
     let mut recover = false;
     loop {
-        if incarnation.lost.is_cancelled() || core.stop.is_cancelled() {
+        if incarnation.lost.is_cancelled() {
             return;
         }
-        let mut room = Room::reserve(core, BATCH);
+        let most = if core.stop.is_cancelled() { 0 } else { BATCH };
+        let mut room = Room::reserve(core, most);
         let request = ClaimRequest {
             worker: incarnation.id,
             routes: core.shared.registry.routes().clone(),
             tasks: room.size(),
-            offers: core.slots.available_permits().min(BATCH),
+            offers: core.slots.available_permits().min(most),
             holding: if recover { Some(held(core).await) } else { None },
         };
         match core.shared.store.claim(request).await {
@@ -76,10 +78,7 @@ async fn claim_for(core: &Arc<Core>, incarnation: &Arc<Incarnation>) {
                 drop(room);
                 recover = true;
                 warn!(%error, "no work can be claimed");
-                tokio::select! {
-                    () = patience.pause() => {}
-                    () = core.stop.cancelled() => {}
-                }
+                patience.pause().await;
             }
         }
     }
@@ -130,10 +129,9 @@ async fn rest(core: &Core, incarnation: &Incarnation, wait: Duration, had_room: 
     tokio::select! {
         biased;
         () = incarnation.lost.cancelled() => false,
-        () = core.stop.cancelled() => false,
         () = core.resync.notified() => true,
         () = core.shared.store.wait_for_work(wait) => {
-            if !core.has_room() {
+            if !core.has_room() || core.stop.is_cancelled() {
                 // Nothing can be taken now; only news is fetched, and not in a hurry.
                 core.until_room(NEWS_PAUSE).await;
             }
