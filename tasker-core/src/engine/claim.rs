@@ -32,6 +32,7 @@ pub(super) async fn run(core: Arc<Core>) {
             () = claim_for(&core, &incarnation) => {}
             // An answer that is still to come is made good by retiring.
             () = core.kill.cancelled() => return,
+            () = core.idle.cancelled() => return,
         }
     }
 }
@@ -41,17 +42,18 @@ fn lives(incarnation: &Option<Arc<Incarnation>>) -> bool {
     incarnation.as_ref().is_some_and(|incarnation| !incarnation.lost.is_cancelled())
 }
 
-/// Claims until the lease is lost or the worker stops.
+/// Claims until the lease is lost; once the worker is to stop, only the news of what it holds.
 async fn claim_for(core: &Arc<Core>, incarnation: &Arc<Incarnation>) {
     let mut patience = core.patience();
     let mut recover = false;
-    while !incarnation.lost.is_cancelled() && !core.stop.is_cancelled() {
-        let mut room = Room::reserve(core, BATCH);
+    while !incarnation.lost.is_cancelled() {
+        let most = if core.stop.is_cancelled() { 0 } else { BATCH };
+        let mut room = Room::reserve(core, most);
         let request = ClaimRequest {
             worker: incarnation.id,
             routes: core.shared.registry.routes().clone(),
             tasks: room.size(),
-            offers: core.slots.available_permits().min(BATCH),
+            offers: core.slots.available_permits().min(most),
             holding: if recover { Some(held(core).await) } else { None },
         };
         match core.shared.store.claim(request).await {
@@ -68,10 +70,7 @@ async fn claim_for(core: &Arc<Core>, incarnation: &Arc<Incarnation>) {
                 drop(room);
                 recover = true;
                 warn!(%error, "no work can be claimed");
-                tokio::select! {
-                    () = patience.pause() => {}
-                    () = core.stop.cancelled() => {}
-                }
+                patience.pause().await;
             }
         }
     }
@@ -116,26 +115,33 @@ fn dispatch(
 
 /// Waits for a reason to claim again; true if the answer to an earlier call was lost.
 async fn rest(core: &Core, incarnation: &Incarnation, wait: Duration) -> bool {
+    let stopping = core.stop.is_cancelled();
+    let full = stopping || !core.has_room();
+    if !full && wait.is_zero() {
+        return false;
+    }
     let hint = async {
         core.shared.store.wait_for_work(wait).await;
-        if !core.has_room() {
-            // Nothing can be taken now; only news is fetched, and not in a hurry.
+        // Where nothing can be taken only news is fetched, and not in a hurry.
+        if stopping {
+            tokio::time::sleep(NEWS_PAUSE).await;
+        } else {
             core.until_room(1, NEWS_PAUSE).await;
         }
     };
-    let full = !core.has_room();
     let lost_answer = tokio::select! {
         biased;
         () = incarnation.lost.cancelled() => return false,
-        () = core.stop.cancelled() => return false,
+        () = core.stop.cancelled(), if !stopping => return false,
         () = core.resync.notified() => true,
-        () = hint, if full || !wait.is_zero() => false,
-        () = core.let_go.notified(), if full => false,
-        () = std::future::ready(()) => false,
+        () = hint => false,
+        () = core.let_go.notified(), if full && !stopping => false,
     };
-    // A busy worker lets go of tasks one after the other: a moment's patience makes one claim of
-    // several. An idle one has room enough and loses no time here.
-    core.until_room(core.settings.slots.div_ceil(4).min(ENOUGH), A_MOMENT).await;
+    if !stopping {
+        // A busy worker lets go of tasks one after the other: a moment's patience makes one claim
+        // of several. An idle one has room enough and loses no time here.
+        core.until_room(core.settings.slots.div_ceil(4).min(ENOUGH), A_MOMENT).await;
+    }
     lost_answer
 }
 
