@@ -1,5 +1,8 @@
 //! What the machine does at most: the same work with no engine around it.
 
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -39,7 +42,7 @@ pub(crate) async fn measure(args: &Args) -> Result<Limit, Failed> {
     match args.store {
         StoreKind::Memory => memory().await,
         #[cfg(feature = "sqlite")]
-        StoreKind::Sqlite => Err("there is no such store yet".into()),
+        StoreKind::Sqlite => sqlite::measure(args).await,
     }
 }
 

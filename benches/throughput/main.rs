@@ -17,10 +17,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
+#[cfg(feature = "sqlite")]
+use tasker::sqlite::{SqliteOptions, Synchronous};
 use tasker::store::StateStore;
 use tasker::{MemoryStore, Tasker, Worker};
 use tempfile::TempDir;
 
+#[cfg(feature = "sqlite")]
+use self::args::Durability;
 use self::args::{Args, Shape, StoreKind};
 use self::counting::CountingStore;
 use self::report::{Fan, Report, Run};
@@ -107,6 +111,14 @@ async fn open(args: &Args) -> Result<(Arc<dyn StateStore>, Option<TempDir>), Fai
     match args.store {
         StoreKind::Memory => Ok((Arc::new(MemoryStore::new()), None)),
         #[cfg(feature = "sqlite")]
-        StoreKind::Sqlite => Err("there is no such store yet".into()),
+        StoreKind::Sqlite => {
+            let dir = tempfile::tempdir_in(&args.dir)?;
+            let options = SqliteOptions::new(dir.path().join("tasks.db"));
+            let synchronous = match args.durability {
+                Durability::Full => Synchronous::Full,
+                Durability::Normal => Synchronous::Normal,
+            };
+            Ok((Arc::new(options.synchronous(synchronous).open().await?), Some(dir)))
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! proves that one keeps the contract of [`StateStore`](crate::store::StateStore). All of it stands
 //! behind the feature `testing`, for `dev-dependencies`.
 
+pub mod compare;
 pub mod conformance;
 mod faulty;
 mod workflow;
