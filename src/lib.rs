@@ -56,14 +56,14 @@
 //! | put both together | [`Workflow`], or [`TaskHandler`] to prepare and refuse requests |
 //! | submit, watch, cancel, retry | [`Tasker`], [`TaskStatus`], [`HistoryEntry`], [`Event`] |
 //! | run the steps | [`Worker`] |
-//! | keep the tasks | [`MemoryStore`], [`SqliteStore`], or your own [`StateStore`](store::StateStore) |
+//! | keep the tasks | [`MemoryStore`], [`SqliteStore`], or your own [`StateStore`] |
 //!
 //! The guide is in `docs/guide/`, the design in `docs/architecture.md`.
 //!
 //! # Features
 //!
 //! * `sqlite` (default): the embedded store, one file and no server.
-//! * `testing`: the conformance suite and the checks for handlers, for your own tests.
+//! * `testing`: checks of workflows, their handlers and stores, for your own tests.
 
 pub use tasker_core::*;
 #[cfg(feature = "sqlite")]

@@ -45,7 +45,7 @@
 //!
 //! * [`decide`] is the brain: pure functions from a [`Snapshot`](snapshot::Snapshot) and what
 //!   happened to a [`TaskChange`](store::TaskChange). Nothing else decides what becomes of a task.
-//! * [`store`] is the seam: [`StateStore`](store::StateStore) remembers and never decides. It owns
+//! * [`store`] is the seam: a [`StateStore`] remembers and never decides. It owns
 //!   the clock.
 //! * [`history`] has the rows of which a task's state is a fold.
 //! * The workers are the body: they claim tasks, run their steps, and commit what was decided.
@@ -77,7 +77,7 @@
 //!
 //! # Features
 //!
-//! * `testing`: the conformance suite for stores and the checks for handlers and workflows.
+//! * `testing`: checks of workflows and their handlers, and the conformance suite for stores.
 
 mod client;
 pub mod dag;
