@@ -26,7 +26,7 @@ pub(crate) struct Browser {
     session: String,
     agent: ureq::Agent,
     name: String,
-    _profile: tempfile::TempDir,
+    profile: tempfile::TempDir,
 }
 
 impl Browser {
@@ -48,8 +48,9 @@ impl Browser {
         let profile = tempfile::tempdir().unwrap();
         let session = String::new();
         let agent = config.into();
-        let mut browser = Self { driver, output, session, agent, name, _profile: profile };
-        let line = browser.output.wait_for_line(DEADLINE, |line| line.contains("successfully on port "));
+        let mut browser = Self { driver, output, session, agent, name, profile };
+        let line =
+            browser.output.wait_for_line(DEADLINE, |line| line.contains("successfully on port "));
         let line = line.expect("chromedriver says where it is");
         let port = line.rsplit("on port ").next().unwrap().trim_end_matches('.').to_owned();
         browser.session = format!("http://127.0.0.1:{port}/session");
@@ -64,7 +65,7 @@ impl Browser {
             "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
             "--disable-background-networking", "--disable-component-update", "--disable-sync",
             "--disable-dev-shm-usage", "--window-size=1280,900",
-            format!("--user-data-dir={}", self._profile.path().display()),
+            format!("--user-data-dir={}", self.profile.path().display()),
         ]});
         if let Width::Phone = width {
             // A window is never narrower than 500 pixels; a phone is.

@@ -164,7 +164,7 @@ impl Shop {
     }
 
     pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
-        self.post_text(path, &body.to_string())
+        self.post_text(path, body.to_string())
     }
 
     pub(crate) fn post_text(&self, path: &str, body: impl AsRef<[u8]>) -> Answer {
