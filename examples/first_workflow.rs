@@ -1,4 +1,4 @@
-// A first workflow. Run it twice: `cargo run --example first_workflow`.
+//! A first workflow. Run it twice: `cargo run --example first_workflow`.
 use std::{error::Error, time::Duration};
 
 use serde::{Deserialize, Serialize};
@@ -56,4 +56,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("{}: {:?}", status.state, status.step("send_ticket").and_then(|it| it.result.clone()));
     worker.shutdown(Duration::from_secs(5)).await;
     Ok(())
+}
+
+#[cfg(test)]
+#[test]
+fn the_second_run_finds_what_the_first_has_done() -> Result<(), Box<dyn Error>> {
+    let directory = tempfile::tempdir()?;
+    std::env::set_current_dir(&directory)?;
+    main()?;
+    main()
 }

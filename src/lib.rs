@@ -56,7 +56,7 @@
 //! | put both together | [`Workflow`], or [`TaskHandler`] to prepare and refuse requests |
 //! | submit, watch, cancel, retry | [`Tasker`], [`TaskStatus`], [`HistoryEntry`], [`Event`] |
 //! | run the steps | [`Worker`] |
-//! | keep the tasks | [`MemoryStore`], [`SqliteStore`](sqlite::SqliteStore), or your own [`StateStore`](store::StateStore) |
+//! | keep the tasks | [`MemoryStore`], [`SqliteStore`], or your own [`StateStore`](store::StateStore) |
 //!
 //! The guide is in `docs/guide/`, the design in `docs/architecture.md`.
 //!

@@ -1,18 +1,9 @@
 //! The pages say what is so: their code, their pictures, their links.
-#![cfg(feature = "sqlite")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::{Path, PathBuf};
 
 use tasker::TaskTemplate;
-
-mod first_workflow {
-    include!("../examples/first_workflow.rs");
-
-    pub(super) fn run() -> Result<(), Box<dyn Error>> {
-        main()
-    }
-}
 
 const README: &str = include_str!("../README.md");
 
@@ -29,18 +20,9 @@ fn block<'a>(page: &'a str, opening: &str) -> &'a str {
 #[test]
 fn the_readme_shows_the_first_workflow_as_it_is() {
     let example = include_str!("../examples/first_workflow.rs");
+    let (example, _) = example.split_once("\n#[cfg(test)]").expect("the test comes last");
     assert_eq!(block(README, "```rust,no_run"), example);
     assert!(example.lines().count() <= 60);
-}
-
-#[test]
-fn the_first_workflow_runs_and_its_second_run_finds_the_first() {
-    let directory = tempfile::tempdir().unwrap();
-    // The example keeps its file where it is started; no other test here cares where that is.
-    std::env::set_current_dir(&directory).unwrap();
-    first_workflow::run().unwrap();
-    first_workflow::run().unwrap();
-    assert!(directory.path().join("tickets.db").exists());
 }
 
 #[test]

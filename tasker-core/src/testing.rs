@@ -1,7 +1,14 @@
-//! Checks for your own tests: of a store that you wrote, and of workflows and their handlers.
+//! Checks for your own tests: of workflows and their handlers, and of a store that you wrote.
 //!
-//! [`conformance`] proves that a store keeps the contract of
-//! [`StateStore`](crate::store::StateStore). Behind the feature `testing`, which is for
-//! `dev-dependencies`.
+//! [`WorkflowTest`] puts a workflow through everything that Tasker may do to it: failures, second
+//! deliveries, dying workers. [`FaultyStore`] makes a store fail at will, and [`conformance`]
+//! proves that one keeps the contract of [`StateStore`](crate::store::StateStore). All of it stands
+//! behind the feature `testing`, for `dev-dependencies`.
 
+pub mod compare;
 pub mod conformance;
+mod faulty;
+mod workflow;
+
+pub use faulty::{FaultyStore, Loss};
+pub use workflow::WorkflowTest;

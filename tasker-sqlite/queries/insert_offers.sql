@@ -1,4 +1,4 @@
--- Offers steps; an offer of the same step that stands is replaced.
+-- Offers steps; an older offer of the same step is replaced.
 -- Each row: task, step, seq, route, needs, offered_at
 INSERT INTO offer (task, step, seq, route, needs, offered_at)
 SELECT *

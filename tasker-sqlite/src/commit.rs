@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use tasker_core::TaskId;
 use tasker_core::history::Author;
-use tasker_core::store::{Applied, Assumption, Committed, TaskChange, Then};
+use tasker_core::store::{Applied, Assumption, Committed, NewOffer, TaskChange, Then};
 
 use self::board::{Board, Offer};
 use crate::bulk::{Bulk, Values};
@@ -90,12 +90,19 @@ async fn read<'a>(
             board.place_offer(task, Offer::stored(step, seq, columns.maybe_worker()?));
         }
     }
-    if session.careful {
-        let rows: Vec<_> =
-            changes().flat_map(|change| change.rows.iter().map(|row| (change.task, row))).collect();
+    // Rows that exist show when they are inserted; what an offer is for has to be looked for.
+    let careful = session.careful;
+    let logs: Vec<_> = changes()
+        .flat_map(|change| {
+            let rows = change.rows.iter().filter(move |_| careful);
+            let rows = rows.map(|row| (change.task, log_of(row.step), row.seq));
+            rows.chain(change.offers.iter().map(|offer| (change.task, offer_log(offer), offer.seq)))
+        })
+        .collect();
+    if !logs.is_empty() {
         let present = session
-            .fetch_bulk(&PRESENT, &rows, |values, (task, row)| {
-                values.put_task(*task).put(log_of(row.step)).put(row.seq);
+            .fetch_bulk(&PRESENT, &logs, |values, (task, step, seq)| {
+                values.put_task(*task).put(*step).put(*seq);
             })
             .await?;
         for row in &present {
@@ -104,6 +111,11 @@ async fn read<'a>(
         }
     }
     Ok(board)
+}
+
+/// The log that an offered step will add to.
+fn offer_log(offer: &NewOffer) -> i64 {
+    log_of(Some(offer.step))
 }
 
 fn concerns_offers(change: &TaskChange) -> bool {

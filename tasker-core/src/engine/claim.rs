@@ -45,10 +45,7 @@ fn lives(incarnation: &Option<Arc<Incarnation>>) -> bool {
 async fn claim_for(core: &Arc<Core>, incarnation: &Arc<Incarnation>) {
     let mut patience = core.patience();
     let mut recover = false;
-    loop {
-        if incarnation.lost.is_cancelled() || core.stop.is_cancelled() {
-            return;
-        }
+    while !incarnation.lost.is_cancelled() && !core.stop.is_cancelled() {
         let mut room = Room::reserve(core, BATCH);
         let request = ClaimRequest {
             worker: incarnation.id,
@@ -61,16 +58,11 @@ async fn claim_for(core: &Arc<Core>, incarnation: &Arc<Incarnation>) {
             Ok(Claimed::Work(work)) => {
                 patience.reset();
                 let recovered = std::mem::take(&mut recover);
-                let had_room = room.size() > 0;
                 let wait = dispatch(core, incarnation, work, &mut room, recovered);
                 drop(room);
-                if let Some(wait) = wait {
-                    recover = rest(core, incarnation, wait, had_room).await;
-                }
+                recover = rest(core, incarnation, wait).await;
             }
-            Ok(Claimed::LeaseLost) => {
-                return incarnation.lost.cancel();
-            }
+            Ok(Claimed::LeaseLost) => return incarnation.lost.cancel(),
             Err(error) => {
                 // Whether it claimed something is unknown.
                 drop(room);
@@ -85,14 +77,14 @@ async fn claim_for(core: &Arc<Core>, incarnation: &Arc<Incarnation>) {
     }
 }
 
-/// Hands the work to its owners; the time to wait before the next claim, `None` for not at all.
+/// Hands the work to its owners; how long the next claim may wait if nothing is hinted.
 fn dispatch(
     core: &Core,
     incarnation: &Arc<Incarnation>,
     work: Work,
     room: &mut Room,
     recovered: bool,
-) -> Option<Duration> {
+) -> Duration {
     let Work { now, tasks, offers, news, next_in } = work;
     let clock = StoreClock::told(now);
     let (asked, taken) = (room.size(), tasks.len());
@@ -117,34 +109,44 @@ fn dispatch(
             let _ = owner.send(Message::Reload);
         }
     }
-    if asked > 0 && taken >= asked && next_in == Some(Duration::ZERO) {
-        return None;
-    }
     let poll = core.settings.poll;
-    // With no room, time alone brings nothing.
-    Some(if asked == 0 { poll } else { next_in.map_or(poll, |next| next.min(poll)) })
+    // With no room, time alone brings nothing; with more than was asked for, there is no waiting.
+    if asked == 0 { poll } else { next_in.map_or(poll, |next| next.min(poll)) }
 }
 
 /// Waits for a reason to claim again; true if the answer to an earlier call was lost.
-async fn rest(core: &Core, incarnation: &Incarnation, wait: Duration, had_room: bool) -> bool {
-    tokio::select! {
-        biased;
-        () = incarnation.lost.cancelled() => false,
-        () = core.stop.cancelled() => false,
-        () = core.resync.notified() => true,
-        () = core.shared.store.wait_for_work(wait) => {
-            if !core.has_room() {
-                // Nothing can be taken now; only news is fetched, and not in a hurry.
-                core.until_room(NEWS_PAUSE).await;
-            }
-            false
+async fn rest(core: &Core, incarnation: &Incarnation, wait: Duration) -> bool {
+    let hint = async {
+        core.shared.store.wait_for_work(wait).await;
+        if !core.has_room() {
+            // Nothing can be taken now; only news is fetched, and not in a hurry.
+            core.until_room(1, NEWS_PAUSE).await;
         }
-        () = core.let_go.notified(), if !had_room => false,
-    }
+    };
+    let full = !core.has_room();
+    let lost_answer = tokio::select! {
+        biased;
+        () = incarnation.lost.cancelled() => return false,
+        () = core.stop.cancelled() => return false,
+        () = core.resync.notified() => true,
+        () = hint, if full || !wait.is_zero() => false,
+        () = core.let_go.notified(), if full => false,
+        () = std::future::ready(()) => false,
+    };
+    // A busy worker lets go of tasks one after the other: a moment's patience makes one claim of
+    // several. An idle one has room enough and loses no time here.
+    core.until_room(core.settings.slots.div_ceil(4).min(ENOUGH), A_MOMENT).await;
+    lost_answer
 }
 
 /// While the worker is full, the least time between two claims that can only bring news.
 const NEWS_PAUSE: Duration = Duration::from_millis(50);
+
+/// Room for so many tasks is worth a claim, without waiting for more.
+const ENOUGH: usize = 32;
+
+/// How long a claim waits for more room.
+const A_MOMENT: Duration = Duration::from_millis(2);
 
 /// The tasks that the owners hold.
 async fn held(core: &Core) -> Vec<TaskId> {

@@ -119,9 +119,9 @@ impl Held {
         self.attempts.iter().any(|attempt| attempt.input.is_some())
     }
 
-    /// Whether other workers run parts of it.
-    pub(super) fn is_shared(&self) -> bool {
-        self.attempts.iter().any(|attempt| attempt.input.is_none())
+    /// How many of its steps other workers run.
+    pub(super) fn shared_attempts(&self) -> usize {
+        self.attempts.iter().filter(|attempt| attempt.input.is_none()).count()
     }
 
     /// Gives up on whatever runs.

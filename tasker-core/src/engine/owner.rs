@@ -186,7 +186,7 @@ impl Owner {
                 self.ended(task, step, run, ran_for, ended);
             }
             Message::Reload => {
-                let shared = self.held.iter().filter(|(_, held)| held.is_shared());
+                let shared = self.held.iter().filter(|(_, held)| held.shared_attempts() > 0);
                 self.stale.extend(shared.map(|(id, _)| *id));
             }
             Message::List { answer } => {

@@ -93,12 +93,24 @@ impl Core {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.held.load(Ordering::SeqCst) < self.settings.slots
+        self.room() > 0
     }
 
-    /// Waits until there may be room, at most `max`.
-    pub(super) async fn until_room(&self, max: Duration) {
-        // No room in time is ordinary.
-        let _ = tokio::time::timeout(max, self.let_go.notified()).await;
+    fn room(&self) -> usize {
+        self.settings.slots.saturating_sub(self.held.load(Ordering::SeqCst))
+    }
+
+    /// Waits until there is room for so many tasks, at most `max`.
+    pub(super) async fn until_room(&self, tasks: usize, max: Duration) {
+        if self.room() >= tasks {
+            return;
+        }
+        let enough = async {
+            while self.room() < tasks {
+                self.let_go.notified().await;
+            }
+        };
+        // Too little room in time is ordinary.
+        let _ = tokio::time::timeout(max, enough).await;
     }
 }

@@ -107,14 +107,19 @@ impl Owner {
             }
             Committed::Changes { now, applied } => {
                 self.clock = StoreClock::told(now);
-                for (decided, applied) in batch.into_iter().zip(applied) {
-                    self.take_effect(decided, applied);
-                }
+                let gone: usize = batch
+                    .into_iter()
+                    .zip(applied)
+                    .map(|(decided, applied)| self.take_effect(decided, applied))
+                    .sum();
+                // Once for all of them: whoever waits for room sees all of it.
+                self.core.release(gone);
             }
         }
     }
 
-    fn take_effect(&mut self, decided: Decided, applied: Applied) {
+    /// Lets a change take effect; how many tasks it leaves the owner without, one or none.
+    fn take_effect(&mut self, decided: Decided, applied: Applied) -> usize {
         let Decided { change, offer, .. } = decided;
         let id = change.task;
         let held = match offer {
@@ -124,20 +129,28 @@ impl Owner {
         if applied == Applied::Conflict {
             debug!(task = %id, "the task was moved by somebody else");
             self.core.rejected.fetch_add(change.rows.len(), Ordering::Relaxed);
-            if offer.is_none() {
+            if let (None, Some(held)) = (offer, self.held.get_mut(&id)) {
+                // Its offers were not stored either: nobody else will run those steps.
+                let unmade = change.offers.iter().filter(|it| held.end_offer(it.step, it.seq));
+                self.offered = self.offered.saturating_sub(unmade.count());
                 self.stale.push(id);
             }
-            return;
+            return 0;
         }
-        let Some(held) = held.as_ref().or_else(|| self.held.get(&id)) else { return };
+        let Some(held) = held.as_ref().or_else(|| self.held.get(&id)) else { return 0 };
         self.tell(held, &change);
         match change.then {
-            Then::Keep if offer.is_none() => self.enqueue_runnable(id),
-            Then::Keep => {}
-            Then::Queue { .. } => self.let_go(id),
+            Then::Keep => {
+                if offer.is_none() {
+                    self.enqueue_runnable(id);
+                }
+                0
+            }
+            Then::Queue { .. } => self.forget(id),
             Then::End { .. } => {
-                self.let_go(id);
+                let gone = self.forget(id);
                 self.core.shared.events.ended(id);
+                gone
             }
         }
     }
@@ -165,14 +178,18 @@ impl Owner {
         }
     }
 
-    /// Forgets a task that is somebody else's now, or nobody's.
+    /// Forgets a task that is somebody else's now, or nobody's, and gives its room back.
     pub(super) fn let_go(&mut self, id: TaskId) {
-        if let Some(held) = self.held.remove(&id) {
-            held.cancellation.cancel();
-            let offered = held.attempts.iter().filter(|attempt| attempt.input.is_none()).count();
-            self.offered = self.offered.saturating_sub(offered);
-            self.core.release(1);
-        }
+        let gone = self.forget(id);
+        self.core.release(gone);
+    }
+
+    /// Forgets a task; how much room that leaves, one place or none.
+    fn forget(&mut self, id: TaskId) -> usize {
+        let Some(held) = self.held.remove(&id) else { return 0 };
+        held.cancellation.cancel();
+        self.offered = self.offered.saturating_sub(held.shared_attempts());
+        1
     }
 
     /// Forgets everything that was held under a name that is gone.
@@ -233,8 +250,7 @@ impl Owner {
         let mut snapshot = Snapshot::replay(stored);
         let arrived = std::mem::take(&mut held.arrived);
         drop(arrived); // They are in the history that was read.
-        let offered = |held: &Held| held.attempts.iter().filter(|it| it.input.is_none()).count();
-        let before = offered(held);
+        let before = held.shared_attempts();
         held.attempts.retain(|attempt| {
             let wanted = snapshot.step(attempt.step).next_seq() == attempt.seq;
             if wanted {
@@ -242,7 +258,7 @@ impl Owner {
             }
             wanted
         });
-        let settled = before - offered(held);
+        let settled = before - held.shared_attempts();
         held.snapshot = snapshot;
         self.offered = self.offered.saturating_sub(settled);
         self.forget_queued(stored.id);

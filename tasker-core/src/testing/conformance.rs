@@ -194,6 +194,10 @@ macro_rules! store_conformance {
             a_settled_offer_tells_the_owner: "Another worker settled a step that was offered.",
             an_offer_is_settled_once: "The author holds the offer of this step for this row.",
             only_the_holder_settles: "The author holds the offer of this step for this row.",
+            an_offer_that_stands_keeps_its_holder: "An offer that stands already stays as it is, \
+                with its holder.",
+            a_row_that_exists_is_not_offered: "One of whose rows (or the row that one of its \
+                offers is for) exists already, is left out whole.",
             an_offer_is_of_one_row: "The author holds the offer of this step for this row.",
             a_released_task_withdraws_its_offers: "All but `Keep` withdraw its offers.",
             an_ended_task_withdraws_its_offers: "All but `Keep` withdraw its offers.",

@@ -86,7 +86,7 @@ impl<'a> Board<'a> {
     /// Applies a change if what it assumes is true and its rows are new; true if it was applied.
     pub(super) fn apply(&mut self, author: &'a Author, change: &'a TaskChange) -> bool {
         let id = change.task;
-        if !self.holds(author, change) || !self.add_rows(change) {
+        if !self.holds(author, change) || self.offers_the_past(change) || !self.add_rows(change) {
             return false;
         }
         let Some(place) = self.tasks.get_mut(&id) else { return false };
@@ -108,6 +108,10 @@ impl<'a> Board<'a> {
         for offer in &change.offers {
             let step = i64::from(offer.step.0);
             let before = offers.iter().position(|known| known.step == step);
+            if before.is_some_and(|at| offers[at].seq == offer.seq) {
+                // A change that is sent again must not take the step from who runs it.
+                continue;
+            }
             let stored = before.map(|at| offers.swap_remove(at)).is_some_and(|known| known.stored);
             offers.push(Offer { step, seq: offer.seq, holder: None, stored, made: Some(offer) });
         }
@@ -151,6 +155,14 @@ impl<'a> Board<'a> {
             }
             (Assumption::Owned { .. } | Assumption::OfferHeld { .. }, Author::Operator(_)) => false,
         }
+    }
+
+    /// Whether a change offers a step for a row that exists.
+    fn offers_the_past(&self, change: &TaskChange) -> bool {
+        let exists = |offer: &NewOffer| {
+            self.present.contains(&(change.task, i64::from(offer.step.0), offer.seq))
+        };
+        change.offers.iter().any(exists)
     }
 
     /// Takes the numbers of a change's rows, all or none.

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod explore;
+mod moves;
 mod promises;
 mod system;
 mod worker;

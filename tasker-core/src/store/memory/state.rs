@@ -319,14 +319,16 @@ impl State {
         if self.gone.contains(&beat.worker) {
             return Renewed::LeaseLost;
         }
-        let Some(lease) = beat.lease else {
-            self.remove_worker(beat.worker, now);
-            return Renewed::Until { now, others_spare: 0 };
-        };
-        let fresh = Worker { expires_at: now, spare: 0, owned: BTreeSet::new(), news: Vec::new() };
-        let worker = self.workers.entry(beat.worker).or_insert(fresh);
-        worker.expires_at = later(now, lease);
-        worker.spare = beat.spare;
+        match beat.lease {
+            None => self.remove_worker(beat.worker, now),
+            Some(lease) => {
+                let (owned, news) = (BTreeSet::new(), Vec::new());
+                let fresh = Worker { expires_at: now, spare: 0, owned, news };
+                let worker = self.workers.entry(beat.worker).or_insert(fresh);
+                worker.expires_at = later(now, lease);
+                worker.spare = beat.spare;
+            }
+        }
         let others =
             self.workers.iter().filter(|(id, other)| **id != beat.worker && other.expires_at > now);
         let others_spare = others.fold(0u32, |sum, (_, other)| sum.saturating_add(other.spare));

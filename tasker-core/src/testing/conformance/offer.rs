@@ -169,6 +169,31 @@ pub(super) async fn an_offer_is_of_one_row(handles: Handles) {
     apply(store, &by(helper), settles).await;
 }
 
+pub(super) async fn an_offer_that_stands_keeps_its_holder(handles: Handles) {
+    let (store, template) = (&*handles.here, template("stands"));
+    let (owner, helper) = (living(store).await, living(store).await);
+    let task = shared(store, owner, &template, FIRST).await;
+    assert_eq!(help(store, helper, &template).await.len(), 1);
+    // The owner did not hear that its first offer was stored.
+    let offers = vec![offer(&template, FIRST, &[])];
+    apply(&*handles.there, &by(owner), offering(&task, offers)).await;
+    let other = living(store).await;
+    assert_eq!(help(&*handles.there, other, &template).await.len(), 0, "somebody runs it");
+    apply(store, &by(helper), settlement(task.id, FIRST)).await;
+}
+
+pub(super) async fn a_row_that_exists_is_not_offered(handles: Handles) {
+    let (store, template) = (&*handles.here, template("past"));
+    let (owner, helper) = (living(store).await, living(store).await);
+    let task = shared(store, owner, &template, FIRST).await;
+    help(store, helper, &template).await;
+    apply(store, &by(helper), settlement(task.id, FIRST)).await;
+    // The owner has not heard of the settlement.
+    let offers = vec![offer(&template, SECOND, &[]), offer(&template, FIRST, &[])];
+    refuse(&*handles.there, &by(owner), offering(&task, offers)).await;
+    assert_eq!(help(store, helper, &template).await.len(), 0, "it was left out whole");
+}
+
 pub(super) async fn a_released_task_withdraws_its_offers(handles: Handles) {
     let (store, template) = (&*handles.here, template("released"));
     let (owner, helper) = (living(store).await, living(store).await);

@@ -13,16 +13,10 @@ use jiff::Timestamp;
 use super::super::state::State;
 use super::explore::Model;
 use super::promises;
-use super::worker::{
-    Answer, Attempt, Borrowed, Held, Progress, Stage, Transaction, Worker, report,
-};
+use super::worker::{Attempt, Borrowed, Progress, Stage, Transaction, Worker};
 use crate::decide;
-use crate::history::Author;
 use crate::snapshot::Snapshot;
-use crate::store::{
-    Applied, Assumption, ClaimRequest, Claimed, Committed, Heartbeat, NewTask, Route, StoredTask,
-    TaskChange, Then,
-};
+use crate::store::{Heartbeat, NewTask, Route, StoredTask, TaskChange};
 use crate::{Json, RetryPolicy, StepIndex, StepTemplate, TaskId, TaskTemplate, WorkerId};
 
 /// How often something may go wrong, so that there is an end to what can happen.
@@ -71,16 +65,16 @@ pub(super) enum Action {
 #[derive(Clone)]
 pub(super) struct System {
     pub(super) store: State,
-    task: TaskId,
-    routes: Arc<std::collections::BTreeSet<Route>>,
-    workers: [Option<Worker>; 2],
-    incarnations: u8,
+    pub(super) task: TaskId,
+    pub(super) routes: Arc<std::collections::BTreeSet<Route>>,
+    pub(super) workers: [Option<Worker>; 2],
+    pub(super) incarnations: u8,
     /// Commits of workers that have crashed since.
-    late: Vec<Transaction>,
+    pub(super) late: Vec<Transaction>,
     /// What an operator decided from what it read.
-    operator: Option<TaskChange>,
-    faults: Faults,
-    ticks: u8,
+    pub(super) operator: Option<TaskChange>,
+    pub(super) faults: Faults,
+    pub(super) ticks: u8,
     /// The steps that have been seen to become ready.
     pub(super) became_ready: u8,
 }
@@ -128,7 +122,7 @@ impl System {
         }
     }
 
-    fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         Timestamp::UNIX_EPOCH + WAIT * u32::from(self.ticks)
     }
 
@@ -146,167 +140,6 @@ impl System {
         let mut open =
             living.chain(&self.late).filter(|commit| matches!(commit.stage, Stage::Begun { .. }));
         self.store.guards.fence && open.any(|commit| commit.author == worker)
-    }
-
-    fn begin(&self, worker: WorkerId, change: TaskChange) -> Transaction {
-        let author = Author::Worker(worker);
-        let (admitted, holds) = (self.store.admits(&author), self.store.holds(&author, &change));
-        Transaction { author: worker, change, stage: Stage::Begun { admitted, holds } }
-    }
-
-    /// The second move of a worker's commit.
-    fn take_effect(&mut self, commit: &mut Transaction) -> Result<(), String> {
-        let Stage::Begun { admitted, holds } = commit.stage else { return Ok(()) };
-        let author = Author::Worker(commit.author);
-        // Whoever writes the row that it assumes something of compares it again.
-        let moves = commit.change.then != Then::Keep;
-        let writes = moves || matches!(commit.change.assumes, Assumption::OfferHeld { .. });
-        let answer = if !admitted {
-            Answer::LeaseLost
-        } else if !holds || (writes && !self.store.holds(&author, &commit.change)) {
-            Answer::Conflict
-        } else {
-            let before = self.stored();
-            let held = promises::holds(&self.store, &before, &author, &commit.change);
-            let applied = self.store.write(&author, commit.change.clone(), self.now());
-            if applied == Applied::Yes {
-                held?;
-                promises::rows_are_new(&before, &commit.change)?;
-            }
-            applied.into()
-        };
-        commit.stage = Stage::Done(answer);
-        Ok(())
-    }
-
-    fn claim(&mut self, at: usize, answer_lost: bool) -> Result<(), String> {
-        let now = self.now();
-        let Some(worker) = &mut self.workers[at] else { return Ok(()) };
-        let recover = worker.recover;
-        let holding = || worker.held.iter().map(|held| held.snapshot.id()).collect();
-        let request = ClaimRequest {
-            worker: worker.id,
-            routes: self.routes.clone(),
-            tasks: usize::from(worker.held.is_none()),
-            offers: usize::from(worker.borrowed.is_empty()),
-            holding: recover.then(holding),
-        };
-        let claimed = self.store.claim(&request, now);
-        if answer_lost {
-            self.faults.lost_answers -= 1;
-            worker.recover = true;
-            return Ok(());
-        }
-        let Claimed::Work(work) = claimed else {
-            self.workers[at] = None;
-            return Ok(());
-        };
-        worker.recover = false;
-        for task in &work.tasks {
-            worker.held = Some(Held::new(task, now));
-        }
-        let known = self.store.load(self.task, now).unwrap();
-        for offer in work.offers {
-            let attempt = (offer.step, offer.seq);
-            promises::is_open(&known, attempt)?;
-            worker.borrowed.retain(|borrowed| borrowed.attempt != attempt);
-            let snapshot = Snapshot::replay(&offer.task);
-            worker.borrowed.push(Borrowed { snapshot, attempt, progress: Progress::Queued });
-        }
-        for news in work.news {
-            worker.hear(news);
-        }
-        if let Some(held) = &mut worker.held
-            && recover
-            && !held.theirs.is_empty()
-        {
-            held.stale = true;
-        }
-        Ok(())
-    }
-
-    fn reload(&mut self, at: usize) {
-        let stored = self.stored();
-        let Some(worker) = &mut self.workers[at] else { return };
-        match &mut worker.held {
-            Some(held) if stored.owner == Some(worker.id) => held.reload(&stored),
-            _ => worker.held = None,
-        }
-    }
-
-    fn start(&mut self, at: usize, step: StepIndex) -> Result<(), String> {
-        let stored = self.stored();
-        let Some(held) = self.workers[at].as_mut().and_then(|it| it.held.as_mut()) else {
-            return Ok(());
-        };
-        held.queue.retain(|queued| *queued != step);
-        if held.snapshot.has_failed() {
-            held.snapshot.give_back(step);
-            held.pending = true;
-            return Ok(());
-        }
-        held.running.push((step, held.snapshot.step(step).next_seq()));
-        held.running.sort_unstable();
-        promises::parents_are_recorded(&stored, step)
-    }
-
-    fn answer(&mut self, at: usize) {
-        let now = self.now();
-        let Some(worker) = &mut self.workers[at] else { return };
-        let Some(Transaction { change, stage: Stage::Done(answer), .. }) = worker.commit.take()
-        else {
-            return;
-        };
-        let offer = matches!(change.assumes, Assumption::OfferHeld { .. });
-        match (answer, &mut worker.held) {
-            (Answer::LeaseLost, _) => self.workers[at] = None,
-            (Answer::Conflict, Some(held)) if !offer => held.stale = true,
-            (Answer::Applied, Some(held)) if !offer => match change.then {
-                Then::Keep => held.take_runnable(now),
-                Then::Queue { .. } | Then::End { .. } => worker.held = None,
-            },
-            (Answer::Conflict | Answer::Applied, _) => {}
-        }
-    }
-
-    fn commit(&mut self, at: usize) {
-        let now = self.now();
-        let Some(worker) = &mut self.workers[at] else { return };
-        let (id, Some(held)) = (worker.id, &mut worker.held) else { return };
-        let change = held.decide(now);
-        if change.is_empty() {
-            return held.take_runnable(now);
-        }
-        let commit = self.begin(id, change);
-        if let Some(worker) = &mut self.workers[at] {
-            worker.commit = Some(commit);
-        }
-    }
-
-    fn commit_offered(&mut self, at: usize, offer: usize) {
-        let Some(worker) = &mut self.workers[at] else { return };
-        let id = worker.id;
-        let Borrowed { snapshot, attempt, progress } = worker.borrowed.remove(offer);
-        let Progress::Ended { succeeded } = progress else { return };
-        if let Some(change) = decide::settle_offer(&snapshot, report(attempt, succeeded)) {
-            let commit = self.begin(id, change);
-            if let Some(worker) = &mut self.workers[at] {
-                worker.commit = Some(commit);
-            }
-        }
-    }
-
-    fn operate(&mut self) -> Result<(), String> {
-        let Some(change) = self.operator.take() else { return Ok(()) };
-        let before = self.stored();
-        let author = Author::Operator("ada".to_owned());
-        let committed = self.store.commit(&author, vec![change.clone()], self.now());
-        match committed {
-            Committed::Changes { applied, .. } if applied == [Applied::Yes] => {
-                promises::rows_are_new(&before, &change)
-            }
-            Committed::Changes { .. } | Committed::LeaseLost => Ok(()),
-        }
     }
 
     fn is_waiting(&self) -> bool {

@@ -1,0 +1,135 @@
+//! A reproducible source of choices, and of changes that a worker or an operator may want.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::HOURS;
+use crate::history::{AfterFailure, Failure, FailureClass, Occurrence, Transition};
+use crate::store::{Assumption, NewOffer, Route, StoredTask, TaskChange, Then};
+use crate::{Json, StepIndex, TaskState};
+
+/// An xorshift generator: no dependency, and the same choices everywhere.
+pub(super) struct Dice(u64);
+
+impl Dice {
+    pub(super) const fn new(seed: u64) -> Self {
+        // Spread over all bits; zero would stay zero.
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(super) const fn below(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        ((self.0 >> 11) % sides as u64) as usize
+    }
+
+    pub(super) const fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+
+    pub(super) fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
+        from.get(self.below(from.len().max(1))).copied()
+    }
+
+    /// A change of a task; what it assumes may be false, and its rows may exist.
+    pub(super) fn change(&mut self, task: &StoredTask) -> TaskChange {
+        let stale = u64::from(self.chance(15));
+        let version = task.version.saturating_sub(stale);
+        let step = self.step();
+        let assumes = match self.below(6) {
+            0 => Assumption::Unmoved { version },
+            1 | 2 => Assumption::OfferHeld { step, seq: self.seq(task, Some(step)) },
+            _ => Assumption::Owned { version },
+        };
+        let mut rows: Vec<Transition> = Vec::new();
+        for _ in 0..self.below(3) {
+            let row = self.row(task);
+            if rows.iter().all(|other| (other.step, other.seq) != (row.step, row.seq)) {
+                rows.push(row);
+            }
+        }
+        if let Assumption::OfferHeld { step, seq } = assumes {
+            rows = vec![Transition { step: Some(step), seq, ..self.row(task) }];
+            return TaskChange {
+                task: task.id,
+                assumes,
+                rows,
+                offers: Vec::new(),
+                then: Then::Keep,
+            };
+        }
+        let mut offers = Vec::new();
+        if self.chance(40) {
+            let seq = self.seq(task, Some(step));
+            let route = Route::to_handler(&task.template, "charge");
+            offers.push(NewOffer { step, seq, route, needs: vec![self.step()] });
+        }
+        TaskChange { task: task.id, assumes, rows, offers, then: self.then(task) }
+    }
+
+    fn step(&mut self) -> StepIndex {
+        StepIndex(self.below(3) as u32)
+    }
+
+    /// As a rule the next number of a log.
+    fn seq(&mut self, task: &StoredTask, step: Option<StepIndex>) -> u32 {
+        let rows = task.rows.iter().filter(|row| row.transition.step == step);
+        let next = rows.map(|row| row.transition.seq).max().unwrap_or(0) + 1;
+        if self.chance(15) { next.saturating_sub(1).max(1) } else { next }
+    }
+
+    fn row(&mut self, task: &StoredTask) -> Transition {
+        let ran_for = Duration::from_micros(self.below(5_000_000) as u64);
+        let text = "päckchen \"1\"\n".to_owned();
+        let (own, what) = match self.below(10) {
+            0 => (true, Occurrence::Cancelled { reason: text }),
+            1 => (true, Occurrence::Quarantined { deliveries: 10 }),
+            2 => {
+                let failed_at = self.chance(50).then_some(Timestamp::UNIX_EPOCH);
+                (true, Occurrence::Retried { reason: text, failed_at })
+            }
+            3 => (false, Occurrence::Reopened),
+            4..=6 => {
+                let wait = Duration::from_millis(self.below(60_000) as u64);
+                let next =
+                    [AfterFailure::RetryIn(wait), AfterFailure::FallBack, AfterFailure::GiveUp];
+                let next = next[self.below(3)];
+                let class =
+                    [FailureClass::Retryable, FailureClass::TimedOut, FailureClass::Permanent];
+                let class = class[self.below(3)];
+                let failure = Failure { class, code: "DECLINED".to_owned(), message: text };
+                (false, Occurrence::Failed { failure, next })
+            }
+            _ => {
+                let result = [Json::null(), Json::from_stored(r#"{"b":1.50,"a":[ ]}"#)];
+                (false, Occurrence::Completed { result: result[self.below(2)].clone() })
+            }
+        };
+        let step = (!own).then(|| self.step());
+        let seq = self.seq(task, step);
+        let settles = matches!(what, Occurrence::Completed { .. } | Occurrence::Failed { .. });
+        let attempt = if settles { seq } else { 0 };
+        let ran_for = if settles { ran_for } else { Duration::ZERO };
+        Transition { step, seq, attempt, ran_for, what }
+    }
+
+    fn then(&mut self, task: &StoredTask) -> Then {
+        match self.below(8) {
+            0 => Then::Queue {
+                state: if self.chance(70) { TaskState::InProgress } else { TaskState::Pending },
+                wake_in: if self.chance(50) { Duration::ZERO } else { HOURS },
+                route: match self.chance(80) {
+                    true => Route::of(&task.template),
+                    false => Route::to_handler(&task.template, "charge"),
+                },
+            },
+            1 => {
+                let states = [TaskState::Complete, TaskState::Error, TaskState::Cancelled];
+                Then::End { state: states[self.below(3)], degraded: self.chance(30) }
+            }
+            _ => Then::Keep,
+        }
+    }
+}
