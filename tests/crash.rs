@@ -116,7 +116,7 @@ impl Customers {
             let Some(task) = self.insist(&agent, number, &body) else { return };
             self.promised.lock().unwrap().insert(task.clone(), end);
             // Somebody who did not hear the answer asks once more.
-            if number % 3 == 0 {
+            if number.is_multiple_of(3) {
                 let again = self.insist(&agent, number, &body);
                 assert!(again.is_none_or(|again| again == task), "another order for the same key");
             }
