@@ -35,6 +35,9 @@ pub(crate) struct Args {
     /// How long the simulated gateway takes for an answer
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 150)]
     pub(crate) gateway_latency: u64,
+    /// How long the orders of a worker that crashed wait until another one takes them over
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 5_000)]
+    pub(crate) lease: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -39,8 +39,6 @@ use orders::Orders;
 
 /// How long running steps may go on after the first Ctrl-C.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long after a crash somebody else takes over.
-const LEASE: Duration = Duration::from_secs(5);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -78,7 +76,8 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let tasker = Tasker::builder(store).register(workflow).build()?;
 
     let narrator = tokio::spawn(console::narrate(tasker.events()));
-    let worker = args.role.has_worker().then(|| tasker.worker().lease(LEASE).start());
+    let lease = Duration::from_millis(args.lease);
+    let worker = args.role.has_worker().then(|| tasker.worker().lease(lease).start());
     let web = http::Web::new(tasker, shop.inventory, shop.orders, closing.clone());
     let taking_orders = async {
         match listener {
