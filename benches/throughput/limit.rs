@@ -64,8 +64,11 @@ async fn memory() -> Result<Limit, Failed> {
     Ok(Limit::of(what, steps, began.elapsed(), usage::cpu_since(cpu)))
 }
 
+/// Results by task and step.
+type Rows = HashMap<(usize, usize), Arc<str>>;
+
 async fn spawn_and_insert(until: Instant) -> Result<usize, Failed> {
-    let rows: Arc<Mutex<HashMap<(usize, usize), Arc<str>>>> = Arc::default();
+    let rows: Arc<Mutex<Rows>> = Arc::default();
     let mut steps = 0;
     while Instant::now() < until {
         let mut spawned = JoinSet::new();
