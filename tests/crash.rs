@@ -223,7 +223,7 @@ fn orders_survive_their_workers() {
         for _ in 0..WORKER_KILLS {
             customers.want(ticket);
             let victim = &mut workers[usize::try_from(dice.below(2)).unwrap()];
-            let ended = victim.wait_for_exit(Duration::from_micros(dice.below(1_200_000)));
+            let ended = victim.wait_for_exit(Duration::from_micros(dice.below(400_000)));
             assert!(ended.is_none(), "a worker ended by itself: {ended:?}");
             victim.kill();
             *victim = Shop::start(shop_on(&folder, "worker"));
