@@ -126,8 +126,9 @@ impl StateStore for MemoryStore {
     }
 
     async fn load(&self, task: TaskId) -> Result<Option<StoredTask>, StoreError> {
-        let now = self.now();
-        Ok(self.state().load(task, now))
+        let state = self.state();
+        // Read under the lock, so that it is not earlier than what is read.
+        Ok(state.load(task, self.now()))
     }
 
     async fn find(&self, query: TaskQuery) -> Result<Vec<TaskSummary>, StoreError> {
