@@ -6,6 +6,7 @@
 //! that it names, may be called by any number of processes at once, and may be dropped at any
 //! await: it then has happened wholly or not at all, and a transaction is never left open.
 
+mod change;
 pub mod memory;
 
 use std::collections::BTreeSet;
@@ -15,7 +16,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::history::{Author, Recorded, Transition};
+pub use self::change::{Applied, Assumption, Committed, NewOffer, TaskChange, Then};
+use crate::history::{Author, Recorded};
 use crate::{Fingerprint, Json, StepIndex, TaskId, TaskState, TaskTemplate, WorkerId};
 
 /// Where tasks live.
@@ -218,19 +220,6 @@ pub enum News {
     },
 }
 
-/// A step that its task's owner offers to other workers.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct NewOffer {
-    /// The step.
-    pub step: StepIndex,
-    /// The row of the step's log that settling it will write.
-    pub seq: u32,
-    /// Who may run it.
-    pub route: Route,
-    /// The steps whose rows the handler may want to read.
-    pub needs: Vec<StepIndex>,
-}
-
 /// An offered step, claimed.
 #[derive(Clone, Debug)]
 pub struct OfferedStep {
@@ -240,99 +229,6 @@ pub struct OfferedStep {
     pub step: StepIndex,
     /// The row of its log that settling it will write.
     pub seq: u32,
-}
-
-/// What `decide` concluded about one task, and what it assumed.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct TaskChange {
-    /// The task.
-    pub task: TaskId,
-    /// What must be true for the change to be applied.
-    pub assumes: Assumption,
-    /// Rows to add; each must be new.
-    pub rows: Vec<Transition>,
-    /// Steps to offer to other workers.
-    pub offers: Vec<NewOffer>,
-    /// What becomes of the task.
-    pub then: Then,
-}
-
-impl TaskChange {
-    /// Whether it changes nothing, so that nobody needs to write it.
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.offers.is_empty() && self.then == Then::Keep
-    }
-}
-
-/// What must be true for a change to be applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Assumption {
-    /// The author owns the task at this version.
-    Owned {
-        /// The version.
-        version: u64,
-    },
-    /// The author holds the offer of this step for this row.
-    OfferHeld {
-        /// The step.
-        step: StepIndex,
-        /// The row.
-        seq: u32,
-    },
-    /// Nobody has claimed, released, finished or operated on the task since it was read.
-    Unmoved {
-        /// The version.
-        version: u64,
-    },
-}
-
-/// What becomes of a task with a change.
-///
-/// All but `Keep` make the version one higher, take the task from its owner (who is told by
-/// [`News::Revoked`] unless it is the author) and withdraw its offers.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Then {
-    /// It stays with its owner.
-    Keep,
-    /// It is queued and may be claimed after a while.
-    Queue {
-        /// Its state from now on.
-        state: TaskState,
-        /// How long until it may be claimed.
-        wake_in: Duration,
-        /// Who may claim it.
-        route: Route,
-    },
-    /// It has ended: it is in no queue any more.
-    End {
-        /// Its state from now on.
-        state: TaskState,
-        /// Whether an optional step failed.
-        degraded: bool,
-    },
-}
-
-/// What became of the changes of a commit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Committed {
-    /// The author's lease is gone; nothing was applied.
-    LeaseLost,
-    /// Each change was applied or left out, in the order in which they were given.
-    Changes {
-        /// The store's clock.
-        now: Timestamp,
-        /// One for each change.
-        applied: Vec<Applied>,
-    },
-}
-
-/// What became of one change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Applied {
-    /// It is durable.
-    Yes,
-    /// What it assumed was false; nothing of it was written. Reload, decide again.
-    Conflict,
 }
 
 /// A worker's sign of life.
