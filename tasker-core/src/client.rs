@@ -192,12 +192,13 @@ impl Tasker {
     /// Waits until a task has ended, whichever process runs it.
     ///
     /// # Errors
-    /// [`WaitError::TimedOut`] after `timeout`; the task goes on, and may be waited for again.
+    /// [`WaitError::TimedOut`] after `timeout`; the task goes on, and may be waited for again. A
+    /// store that fails is asked again until then.
     pub async fn wait(&self, task: TaskId, timeout: Duration) -> Result<TaskStatus, WaitError> {
         let deadline = tokio::time::Instant::now() + timeout;
         loop {
             // Subscribed before the look, so that an end between the two is not missed.
-            let ended = self.shared.events.end_of(task);
+            let mut ended = self.shared.events.end_of(task);
             let looked = self.shared.store.load(task).await;
             let over = tokio::time::Instant::now() >= deadline;
             let given_up = match looked {
@@ -212,22 +213,22 @@ impl Tasker {
             if given_up.is_none() {
                 let next = deadline.min(tokio::time::Instant::now() + WAIT_POLL);
                 // Time running out is as good a reason to look as a hint.
-                let _ = tokio::time::timeout_at(next, ended).await;
-            } else {
-                drop(ended);
+                let _ = tokio::time::timeout_at(next, ended.seen()).await;
             }
-            self.shared.events.stop_waiting(task);
             if let Some(answer) = given_up {
                 return answer;
             }
         }
     }
 
-    /// Stops a task: nothing of it starts any more, running steps are told through their
-    /// cancellation signal, and what they still report is not recorded.
+    /// Stops a task: once this returns, nothing more of it is recorded.
+    ///
+    /// The worker that owns it learns of it within its poll, mostly at once: it starts nothing more
+    /// and tells the steps that run through their cancellation signal. What steps have done outside
+    /// is not undone.
     ///
     /// # Errors
-    /// [`OperateError::Illegal`] if it is complete or cancelled already.
+    /// [`OperateError::Illegal`] if it is complete or cancelled already; see there for the others.
     pub async fn cancel(
         &self,
         task: TaskId,
@@ -240,7 +241,7 @@ impl Tasker {
     /// do not run again.
     ///
     /// # Errors
-    /// [`OperateError::Illegal`] if it has not failed.
+    /// [`OperateError::Illegal`] if it has not failed; see there for the others.
     pub async fn retry(
         &self,
         task: TaskId,
@@ -283,6 +284,9 @@ impl Tasker {
     }
 
     /// The lifecycle events of this process, from now on.
+    ///
+    /// The last 4,096 are kept for a subscriber that is slow; who misses some is told how many by
+    /// [`RecvError::Lagged`](broadcast::error::RecvError::Lagged).
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.shared.events.subscribe()
     }

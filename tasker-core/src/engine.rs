@@ -13,6 +13,7 @@ mod patience;
 mod room;
 mod settle;
 
+use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -21,7 +22,7 @@ use tokio::runtime::{Handle, Runtime, RuntimeFlavor};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::event::Events;
 use crate::registry::Registry;
@@ -30,7 +31,6 @@ use crate::store::{Route, StateStore};
 use crate::{TaskId, TaskTemplate, WorkerId};
 
 use self::owner::{Message, StoreClock};
-use self::patience::Patience;
 pub(crate) use self::room::Room;
 
 /// How a worker is set up; made by [`Tasker::worker`](crate::Tasker::worker).
@@ -131,6 +131,7 @@ pub(crate) struct Incarnation {
 /// Dropping it stops it at once: what runs is dropped, and other workers take its tasks over when
 /// its lease runs out. [`shutdown`](Self::shutdown) is the orderly way.
 #[derive(Debug)]
+#[must_use = "dropping a worker stops it"]
 pub struct Worker {
     core: Arc<Core>,
     loops: JoinSet<()>,
@@ -188,7 +189,8 @@ impl WorkerBuilder {
         self
     }
 
-    /// Starts the worker on the current tokio runtime.
+    /// Starts the worker on the current tokio runtime; it works until the [`Worker`] is shut down or
+    /// dropped.
     ///
     /// On a multi-threaded runtime the handlers get threads of their own, so that one that blocks
     /// disturbs neither the worker nor your program; on a current-thread runtime, as in a test with
@@ -219,12 +221,38 @@ impl WorkerBuilder {
         });
         let mut loops = JoinSet::new();
         for inbox in receivers {
-            loops.spawn(owner::run(core.clone(), inbox));
+            loops.spawn(watched(core.clone(), owner::run(core.clone(), inbox)));
         }
-        loops.spawn(claim::run(core.clone()));
-        loops.spawn(lease::run(core.clone()));
+        loops.spawn(watched(core.clone(), claim::run(core.clone())));
+        loops.spawn(watched(core.clone(), lease::run(core.clone())));
         core.shared.attach(&core);
         Worker { core, loops, runtime }
+    }
+}
+
+/// Runs a loop of a worker; if it breaks, the whole worker ends and its lease runs out.
+///
+/// A worker that has lost one of its loops but renews its lease would keep its tasks for ever.
+async fn watched(core: Arc<Core>, run: impl Future<Output = ()>) {
+    let mut alarm = Alarm { core, armed: true };
+    run.await;
+    alarm.armed = false;
+}
+
+struct Alarm {
+    core: Arc<Core>,
+    armed: bool,
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        if std::thread::panicking() {
+            error!("a loop of the worker panicked: it stops, others take its tasks over");
+        }
+        self.core.abandon();
     }
 }
 
@@ -301,11 +329,7 @@ const AFTER_GRACE: Duration = Duration::from_secs(5);
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.core.stop();
-        self.core.kill.cancel();
-        if let Some(incarnation) = self.core.incarnation() {
-            incarnation.lost.cancel();
-        }
+        self.core.abandon();
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
@@ -323,9 +347,13 @@ impl Core {
         self.tell(task.id(), Message::Own { incarnation, task: Box::new(task), clock });
     }
 
-    /// How to wait while the store is away.
-    fn patience(&self) -> Patience {
-        Patience::new()
+    /// Ends everything at once; what is held is taken over when the lease runs out.
+    fn abandon(&self) {
+        self.stop();
+        self.kill.cancel();
+        if let Some(incarnation) = self.incarnation() {
+            incarnation.lost.cancel();
+        }
     }
 
     fn stop(&self) {

@@ -11,8 +11,9 @@ use tokio::sync::{broadcast, oneshot};
 use crate::history::{AfterFailure, Failure, Occurrence, Transition};
 use crate::{Json, TaskId, TaskTemplate};
 
-/// Something that a worker of this process did, once it is stored.
+/// Something that this process did to a task, once it is stored.
 ///
+/// Workers tell what they do, and a client what its operators do; nobody hears of other processes.
 /// For logs, metrics and pages that move. A subscriber that is slow misses events (it is told how
 /// many), and a crash loses those that were not handed out: what must happen is a step.
 #[derive(Clone, Debug, Serialize)]
@@ -156,18 +157,18 @@ impl Events {
         }
     }
 
-    /// Resolves when a worker of this process has seen the task end.
-    pub(crate) fn end_of(&self, task: TaskId) -> oneshot::Receiver<()> {
+    /// Waits for a worker of this process to see the task end.
+    pub(crate) fn end_of(&self, task: TaskId) -> End<'_> {
         let (sender, receiver) = oneshot::channel();
         let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting = ends.entry(task).or_default();
         waiting.retain(|other| !other.is_closed());
         waiting.push(sender);
-        receiver
+        End { events: self, task, receiver }
     }
 
     /// Forgets those who wait no longer.
-    pub(crate) fn stop_waiting(&self, task: TaskId) {
+    fn stop_waiting(&self, task: TaskId) {
         let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(waiting) = ends.get_mut(&task) {
             waiting.retain(|other| !other.is_closed());
@@ -184,6 +185,31 @@ impl Events {
             // Whoever waited may have gone.
             let _ = waiting.send(());
         }
+    }
+}
+
+/// Waits for the end of one task; forgotten when it is dropped.
+#[derive(Debug)]
+pub(crate) struct End<'a> {
+    events: &'a Events,
+    task: TaskId,
+    receiver: oneshot::Receiver<()>,
+}
+
+impl End<'_> {
+    /// Resolves when the end was seen.
+    pub(crate) async fn seen(&mut self) {
+        // An error says that nobody will tell; then time tells.
+        if (&mut self.receiver).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.receiver.close();
+        self.events.stop_waiting(self.task);
     }
 }
 

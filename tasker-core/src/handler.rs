@@ -225,9 +225,17 @@ pub trait TaskHandler: Send + Sync + 'static {
 /// A request that a task handler refuses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message} ({code})")]
+#[non_exhaustive]
 pub struct Refusal {
     /// A code for programs.
     pub code: String,
     /// A sentence for people.
     pub message: String,
+}
+
+impl Refusal {
+    /// A refusal with a code for programs and a sentence for people.
+    pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code: code.into(), message: message.into() }
+    }
 }

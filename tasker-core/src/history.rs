@@ -85,6 +85,8 @@ pub enum Occurrence {
     Cancelled {
         /// Why.
         reason: String,
+        /// When the task had failed, if it had.
+        failed_at: Option<Timestamp>,
     },
     /// The worker that owned the task was lost; another one takes it over.
     WorkerLost {
@@ -188,7 +190,7 @@ struct FailedDetail {
 }
 
 #[derive(Serialize, Deserialize)]
-struct RetriedDetail {
+struct ReasonDetail {
     reason: String,
     failed_at: Option<Timestamp>,
 }
@@ -219,11 +221,10 @@ impl Occurrence {
                 (None, Some(Json::of(&detail)?))
             }
             Self::Reopened => (None, None),
-            Self::Retried { reason, failed_at } => {
-                let detail = RetriedDetail { reason: reason.clone(), failed_at: *failed_at };
+            Self::Retried { reason, failed_at } | Self::Cancelled { reason, failed_at } => {
+                let detail = ReasonDetail { reason: reason.clone(), failed_at: *failed_at };
                 (None, Some(Json::of(&detail)?))
             }
-            Self::Cancelled { reason } => (None, Some(Json::of(reason)?)),
             Self::WorkerLost { worker } => (None, Some(Json::of(worker)?)),
             Self::Quarantined { deliveries } => (None, Some(Json::of(deliveries)?)),
         };
@@ -247,13 +248,14 @@ impl Occurrence {
             }
             "reopened" => Self::Reopened,
             "retried" => {
-                let RetriedDetail { reason, failed_at } =
+                let ReasonDetail { reason, failed_at } =
                     detail?.to().map_err(|error| unreadable(Some(error)))?;
                 Self::Retried { reason, failed_at }
             }
             "cancelled" => {
-                let reason = detail?.to().map_err(|error| unreadable(Some(error)))?;
-                Self::Cancelled { reason }
+                let ReasonDetail { reason, failed_at } =
+                    detail?.to().map_err(|error| unreadable(Some(error)))?;
+                Self::Cancelled { reason, failed_at }
             }
             "worker_lost" => {
                 let worker = detail?.to().map_err(|error| unreadable(Some(error)))?;

@@ -1,6 +1,6 @@
 //! The kinds of task that a process knows.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::handler::{MissingHandlers, TaskHandler, handler_names};
@@ -14,8 +14,17 @@ pub(crate) struct Registry {
     routes: Arc<BTreeSet<Route>>,
 }
 
+/// What a name stands for.
+pub(crate) enum Found<'a> {
+    None,
+    One(&'a Arc<dyn TaskHandler>),
+    /// Of several namespaces.
+    Several(Vec<String>),
+}
+
 /// A task handler that cannot be registered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RegisterError {
     /// Its template names handlers that it does not have.
     #[error(transparent)]
@@ -55,7 +64,7 @@ impl Registry {
 
     /// The task handler for `name`, `namespace/name` or `namespace/name@version`; of several
     /// versions the highest.
-    pub(crate) fn find(&self, name: &str) -> Option<&Arc<dyn TaskHandler>> {
+    pub(crate) fn find(&self, name: &str) -> Found<'_> {
         let matches = |of: &TaskType| {
             of.name == name
                 || name.split_once('/').is_some_and(|(namespace, rest)| {
@@ -66,8 +75,13 @@ impl Registry {
                 })
         };
         let found = self.handlers.iter().filter(|(of, _)| matches(of));
-        // A version decides before a namespace, so that the answer never depends on hashing.
-        found.max_by_key(|(of, _)| (&of.version, &of.namespace)).map(|(_, handler)| handler)
+        let found: BTreeMap<_, _> = found.collect();
+        let namespaces: BTreeSet<_> = found.keys().map(|of| &of.namespace).collect();
+        if namespaces.len() > 1 {
+            return Found::Several(found.keys().map(ToString::to_string).collect());
+        }
+        // Of one namespace and name: in the order of their versions.
+        found.into_values().next_back().map_or(Found::None, Found::One)
     }
 
     /// The kinds of task, in order.

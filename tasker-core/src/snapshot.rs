@@ -127,10 +127,13 @@ impl Snapshot {
                 | Occurrence::Failed { .. } => {}
             };
         };
+        let Some(before) = self.steps.get(index.get()).map(|step| step.state) else {
+            // A damaged history must not take down who reads it.
+            return;
+        };
         self.lost = 0;
-        let before = self.steps[index.get()].state;
         if before == StepState::InProgress {
-            self.running -= 1;
+            self.running = self.running.saturating_sub(1);
         }
         let step = &mut self.steps[index.get()];
         step.seq = step.seq.max(row.seq);
@@ -145,7 +148,7 @@ impl Snapshot {
                 step.failure = None;
                 step.state = StepState::Complete;
                 self.degraded |= step.fell_back;
-                self.open -= 1;
+                self.open = self.open.saturating_sub(1);
                 self.ready.remove(&index);
                 self.release_children(index);
             }
@@ -163,7 +166,7 @@ impl Snapshot {
                     }
                     AfterFailure::GiveUp => {
                         step.state = StepState::Error;
-                        self.open -= 1;
+                        self.open = self.open.saturating_sub(1);
                         self.ready.remove(&index);
                         if self.template.step(index).on_failure == OnFailure::Continue {
                             self.degraded = true;
@@ -178,7 +181,7 @@ impl Snapshot {
                 step.counted = 0;
                 step.fell_back = false;
                 self.open += 1;
-                self.failed -= 1;
+                self.failed = self.failed.saturating_sub(1);
                 self.make_ready(index);
             }
             Occurrence::Retried { .. }
@@ -198,7 +201,7 @@ impl Snapshot {
         let template = self.template.clone();
         for &child in template.dag().children(index) {
             let step = &mut self.steps[child.get()];
-            step.waiting_for -= 1;
+            step.waiting_for = step.waiting_for.saturating_sub(1);
             if step.waiting_for == 0 && step.state == StepState::Blocked {
                 step.state = StepState::Ready;
                 self.ready.insert(child);
@@ -246,7 +249,7 @@ impl Snapshot {
     /// Gives back a step that was taken and not run.
     pub fn give_back(&mut self, index: StepIndex) {
         if self.steps[index.get()].state == StepState::InProgress {
-            self.running -= 1;
+            self.running = self.running.saturating_sub(1);
             self.make_ready(index);
         }
     }
@@ -254,7 +257,7 @@ impl Snapshot {
     /// Sets aside a step that was taken and that the owner has no handler for.
     pub fn park(&mut self, index: StepIndex) {
         if self.steps[index.get()].state == StepState::InProgress {
-            self.running -= 1;
+            self.running = self.running.saturating_sub(1);
             self.steps[index.get()].state = StepState::Ready;
             self.parked.push(index);
         }
@@ -262,6 +265,10 @@ impl Snapshot {
 
     /// When the next step that waits for a retry may run.
     pub fn next_due(&self) -> Option<Timestamp> {
+        if self.failed > 0 || self.state.is_terminal() {
+            // Nothing more will begin.
+            return None;
+        }
         self.ready.iter().filter_map(|index| self.steps[index.get()].ready_at).min()
     }
 

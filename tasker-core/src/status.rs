@@ -5,13 +5,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::decide;
 use crate::history::{AfterFailure, Author, Failure, Occurrence, Recorded};
 use crate::snapshot::Snapshot;
 use crate::store::StoredTask;
-use crate::{Json, OnFailure, StepIndex, StepState, StepTemplate, TaskId, TaskState, TaskType};
+use crate::{Json, StepIndex, StepState, StepTemplate, TaskId, TaskState, TaskType};
 
 /// Where a task and each of its steps stands.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct TaskStatus {
     /// The task.
     pub id: TaskId,
@@ -48,6 +50,7 @@ pub struct Progress {
 
 /// Where a step stands.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct StepStatus {
     /// Its name.
     pub name: String,
@@ -83,10 +86,12 @@ pub struct StepStatus {
 
 /// One line of a task's history.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct HistoryEntry {
     /// When it was recorded.
     pub at: Timestamp,
-    /// What happened, such as `completed`; `submitted` is the first.
+    /// What happened: `submitted`, then for steps `completed`, `failed` and `reopened`, for the task
+    /// `retried`, `cancelled`, `worker_lost`, `quarantined`, `task_complete` and `task_error`.
     pub event: &'static str,
     /// The step that it happened to; `None` for the task itself.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -178,14 +183,10 @@ fn step_status(
         StepState::Ready if running => StepState::InProgress,
         state => state,
     };
-    let handler = match &template.on_failure {
-        OnFailure::Fallback(fallback) if step.fell_back() => fallback,
-        OnFailure::Fallback(_) | OnFailure::Fail | OnFailure::Continue => &template.handler,
-    };
     StepStatus {
         name: template.name.clone(),
         description: template.description.clone(),
-        handler: handler.clone(),
+        handler: decide::handler_of(task, index).to_owned(),
         depends_on: template.depends_on.clone(),
         dependent_system: template.dependent_system.clone(),
         state,
@@ -233,8 +234,10 @@ pub(crate) fn history(stored: &StoredTask) -> Vec<HistoryEntry> {
                     AfterFailure::FallBack | AfterFailure::GiveUp => None,
                 };
             }
-            Occurrence::Retried { reason, .. } | Occurrence::Cancelled { reason } => {
+            Occurrence::Retried { reason, failed_at }
+            | Occurrence::Cancelled { reason, failed_at } => {
                 entry.reason = Some(reason.clone());
+                entries.extend(failed_at.map(|at| blank(at, "task_error")));
             }
             Occurrence::WorkerLost { worker } => {
                 entry.reason = Some(format!("worker {worker} gave no sign of life"));

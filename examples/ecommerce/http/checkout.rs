@@ -172,7 +172,7 @@ fn refuse(error: SubmitError) -> ApiError {
             ApiError::new(StatusCode::BAD_REQUEST, "The Idempotency-Key is not valid")
         }
         SubmitError::CutOff => ApiError::unavailable("The shop is closing, try again soon"),
-        SubmitError::UnknownTask { .. } => {
+        SubmitError::UnknownTask { .. } | SubmitError::AmbiguousTask { .. } => {
             ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong")
         }
     }

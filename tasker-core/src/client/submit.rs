@@ -7,7 +7,8 @@ use tracing::warn;
 
 use super::Tasker;
 use crate::engine::Shared;
-use crate::handler::{Refusal, TaskHandler};
+use crate::handler::Refusal;
+use crate::registry::Found;
 use crate::snapshot::Snapshot;
 use crate::store::{Created, NewTask, StoreError, input_digest};
 use crate::template::ContextFault;
@@ -28,7 +29,8 @@ const MAX_KEY: usize = 255;
 
 impl TaskRequest {
     /// A request for a task, by `name`, `namespace/name` or `namespace/name@version`; of several
-    /// registered versions the highest is taken.
+    /// registered versions the highest is taken. A bare `name` must be registered in one namespace
+    /// only.
     ///
     /// # Errors
     /// The context has no JSON form.
@@ -42,6 +44,11 @@ impl TaskRequest {
 
     /// Makes a repeated submission answer with the first task: same key and same context for the
     /// same namespace and name of task.
+    ///
+    /// The contexts are compared as they are stored, after [`TaskHandler::prepare`]; one that
+    /// changes from call to call makes every repetition a conflict.
+    ///
+    /// [`TaskHandler::prepare`]: crate::TaskHandler::prepare
     #[must_use]
     pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
         self.idempotency_key = Some(key.into());
@@ -76,6 +83,14 @@ pub enum SubmitError {
         /// What there is.
         known: Vec<String>,
     },
+    /// The bare name is registered in several namespaces: say which.
+    #[error("task `{task}` is registered in several namespaces: {}", .known.join(", "))]
+    AmbiguousTask {
+        /// What was asked for.
+        task: String,
+        /// What it may mean.
+        known: Vec<String>,
+    },
     /// The context does not satisfy the template's schema.
     #[error("the context is not valid: {}", list(.0))]
     InvalidContext(Vec<ContextFault>),
@@ -106,13 +121,17 @@ fn list(faults: &[ContextFault]) -> String {
 }
 
 impl Tasker {
-    /// Stores a task; once this returns, the task will reach its end, whatever crashes.
+    /// Stores a task; once this returns, workers will bring it to its end, whatever crashes.
     ///
-    /// The future may be dropped at any await; the task may then have been stored all the same.
+    /// The future may be dropped at any await; the task may then have been stored all the same, and
+    /// a repetition without an idempotency key stores another. Keys do not expire.
     ///
     /// # Errors
     /// See [`SubmitError`]; only after [`SubmitError::Store`] and [`SubmitError::CutOff`] may the
     /// task have been stored.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     pub async fn submit(&self, request: TaskRequest) -> Result<Receipt, SubmitError> {
         let task = self.prepare(request).await?;
         let shared = self.shared.clone();
@@ -121,7 +140,9 @@ impl Tasker {
         stored.await.map_err(|_| SubmitError::CutOff)?
     }
 
-    /// Stores many tasks with few transactions; each succeeds or fails by itself.
+    /// Stores many tasks with few transactions; each succeeds or fails by itself, in the order given.
+    ///
+    /// Of several with the same idempotency key the first is stored and the others answer with it.
     ///
     /// # Errors
     /// The store failed; some of the tasks may have been stored.
@@ -152,7 +173,7 @@ impl Tasker {
         let receipts = answers.into_iter().map(|answer| match answer {
             Some(refused) => refused,
             None => {
-                let answered = stored.next().ok_or(SubmitError::CutOff)?;
+                let answered = stored.next().ok_or_else(no_answer)?;
                 let ((id, digest), created) = answered;
                 receipt(id, digest, &created)
             }
@@ -169,13 +190,14 @@ impl Tasker {
         if !idempotency_key.as_ref().is_none_or(fits) {
             return Err(SubmitError::InvalidKey);
         }
-        let Some(handler) = self.shared.registry.find(&task) else {
-            return Err(SubmitError::UnknownTask {
-                task,
-                known: self.shared.registry.task_types(),
-            });
+        let handler = match self.shared.registry.find(&task) {
+            Found::One(handler) => handler,
+            Found::Several(known) => return Err(SubmitError::AmbiguousTask { task, known }),
+            Found::None => {
+                let known = self.shared.registry.task_types();
+                return Err(SubmitError::UnknownTask { task, known });
+            }
         };
-        let handler: &dyn TaskHandler = &**handler;
         let context = handler.prepare(context).await?;
         let template = handler.template().clone();
         template.check_context(&context).map_err(SubmitError::InvalidContext)?;
@@ -212,10 +234,12 @@ async fn create(shared: &Arc<Shared>, task: NewTask) -> Result<Receipt, SubmitEr
 }
 
 fn first(created: Vec<Created>) -> Result<Created, StoreError> {
-    created.into_iter().next().ok_or_else(|| StoreError::Damaged {
-        reason: "the store gave no answer for a new task".to_owned(),
-        source: None,
-    })
+    created.into_iter().next().ok_or_else(no_answer)
+}
+
+fn no_answer() -> StoreError {
+    let reason = "the store gave no answer for a new task".to_owned();
+    StoreError::Damaged { reason, source: None }
 }
 
 /// The digest of a task's input, where one is needed.

@@ -34,11 +34,13 @@ pub(super) fn conclude(task: &mut Snapshot, now: Timestamp, rows: &mut Vec<Trans
     match (wake_at, task.parked().first()) {
         (Some(None), _) => Then::Keep,
         (Some(Some(at)), _) if at <= now => Then::Keep,
-        (_, Some(step)) => {
+        // Workers that have the missing handler come after the steps that can go on without them:
+        // there may be no such worker.
+        (None, Some(step)) => {
             let route = Route::to_handler(task.template(), handler_of(task, *step));
             Then::Queue { state, wake_in: Duration::ZERO, route }
         }
-        (wake_at, None) => {
+        (wake_at, _) => {
             let wait = wake_at.flatten().map(|at| at.duration_since(now));
             let wake_in = wait.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or_default();
             Then::Queue { state, wake_in, route: Route::of(task.template()) }

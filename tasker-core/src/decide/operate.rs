@@ -28,7 +28,8 @@ pub fn cancel(task: &mut Snapshot, reason: &str, now: Timestamp) -> Result<TaskC
     if !state.may_become(TaskState::Cancelled) {
         return Err(Illegal { state, action: "cancelled" });
     }
-    let row = task.own_row(Occurrence::Cancelled { reason: reason.to_owned() });
+    let failed_at = task.ended_at();
+    let row = task.own_row(Occurrence::Cancelled { reason: reason.to_owned(), failed_at });
     let assumes = Assumption::Unmoved { version: task.version() };
     task.apply(&row, now);
     task.set_state(TaskState::Cancelled);

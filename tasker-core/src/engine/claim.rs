@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::owner::{Message, StoreClock};
+use super::patience::Patience;
 use super::{Core, Incarnation, Room};
 use crate::TaskId;
 use crate::snapshot::Snapshot;
@@ -44,7 +45,7 @@ fn lives(incarnation: &Option<Arc<Incarnation>>) -> bool {
 
 /// Claims until the lease is lost; once the worker is to stop, only the news of what it holds.
 async fn claim_for(core: &Arc<Core>, incarnation: &Arc<Incarnation>) {
-    let mut patience = core.patience();
+    let mut patience = Patience::new();
     let mut recover = false;
     while !incarnation.lost.is_cancelled() {
         let most = if core.stop.is_cancelled() { 0 } else { BATCH };
@@ -53,7 +54,7 @@ async fn claim_for(core: &Arc<Core>, incarnation: &Arc<Incarnation>) {
             worker: incarnation.id,
             routes: core.shared.registry.routes().clone(),
             tasks: room.size(),
-            offers: core.slots.available_permits().min(most),
+            offers: core.room_for_offers(room.size()).min(most),
             holding: if recover { Some(held(core).await) } else { None },
         };
         match core.shared.store.claim(request).await {

@@ -1,8 +1,11 @@
 //! What an owner holds: its tasks, the steps it runs for other owners, and their attempts.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 
 use super::Incarnation;
 use crate::StepIndex;
@@ -28,6 +31,8 @@ pub(super) struct Held {
     pub(super) arrived: Vec<Recorded>,
     /// Steps that are to be offered to other workers.
     pub(super) offers: Vec<StepIndex>,
+    /// When a look at its waiting steps is noted.
+    pub(super) due_at: Option<Instant>,
     /// Whether it waits to be decided on.
     pub(super) pending: bool,
 }
@@ -58,6 +63,7 @@ impl Held {
             reports: Vec::new(),
             arrived: Vec::new(),
             offers: Vec::new(),
+            due_at: None,
             pending: false,
         }
     }
@@ -65,7 +71,16 @@ impl Held {
     /// The handler that is to run a step next.
     pub(super) fn handler(&self, step: StepIndex) -> Option<Arc<dyn StepHandler>> {
         let name = decide::handler_of(&self.snapshot, step);
-        self.handlers.as_ref()?.step_handler(name)
+        let handlers = self.handlers.as_ref()?;
+        // It is the user's code: its panic must not end the owner of so many tasks.
+        let found = catch_unwind(AssertUnwindSafe(|| handlers.step_handler(name)));
+        found.unwrap_or_else(|_| {
+            error!(
+                handler = name,
+                "looking up a handler panicked: the step waits for another worker"
+            );
+            None
+        })
     }
 
     /// Notes that a step begins, and makes what its attempt is given.
@@ -99,6 +114,21 @@ impl Held {
         let seq = self.snapshot.step(step).next_seq();
         self.attempts.push(Attempt { step, seq, run: 0, input: None });
         self.offers.push(step);
+    }
+
+    /// Whether it was got under this name.
+    pub(super) fn is_of(&self, incarnation: &Arc<Incarnation>) -> bool {
+        Arc::ptr_eq(&self.incarnation, incarnation)
+    }
+
+    /// Whether this row of a step's log is the one that comes next.
+    pub(super) fn settles(&self, step: StepIndex, seq: u32) -> bool {
+        self.snapshot.step(step).next_seq() == seq
+    }
+
+    /// Whether an attempt at a step is under way.
+    pub(super) fn is_running(&self, step: StepIndex) -> bool {
+        self.attempts.iter().any(|attempt| attempt.step == step)
     }
 
     /// Whether it is this attempt's.

@@ -9,12 +9,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::owner::Message;
+use super::patience::Patience;
 use super::{Core, Incarnation};
 use crate::WorkerId;
 use crate::store::{Heartbeat, Renewed, RunningStep, StoreError};
 
 /// Dead workers taken over in one go; the rest follows with the next heartbeat.
 const TAKE_OVER_LIMIT: usize = 16;
+
+/// The least time that a look for dead workers may take.
+const A_LOOK: Duration = Duration::from_millis(100);
 
 /// Steps that have run this long are named in the heartbeat.
 const LONG: Duration = Duration::from_secs(10);
@@ -39,7 +43,7 @@ pub(super) async fn run(core: Arc<Core>) {
 /// Registers under a new name, however long the store is away; `None` if the worker is stopped.
 async fn register(core: &Core) -> Option<Arc<Incarnation>> {
     let mut incarnation = Incarnation { id: WorkerId::new(), lost: CancellationToken::new() };
-    let mut wait = core.patience();
+    let mut wait = Patience::new();
     loop {
         match renew(core, incarnation.id, Vec::new()).await {
             Ok(Renewed::Until { .. }) => return Some(Arc::new(incarnation)),
@@ -69,7 +73,7 @@ async fn live(core: &Core, incarnation: &Incarnation) {
         }
         let long = running_long(core).await;
         // A database that hangs must not keep the next sign of life from being given.
-        match tokio::time::timeout(core.settings.lease, renew(core, incarnation.id, long)).await {
+        match tokio::time::timeout(period, renew(core, incarnation.id, long)).await {
             Ok(Ok(Renewed::Until { others_spare, .. })) => {
                 core.others_spare.store(others_spare as usize, Ordering::Relaxed);
             }
@@ -77,12 +81,8 @@ async fn live(core: &Core, incarnation: &Incarnation) {
             Ok(Err(error)) => warn!(%error, "the lease could not be renewed"),
             Err(_) => warn!("the lease could not be renewed: the store does not answer"),
         }
-        match tokio::time::timeout(
-            core.settings.lease,
-            core.shared.store.take_over(TAKE_OVER_LIMIT),
-        )
-        .await
-        {
+        let looking = core.shared.store.take_over(TAKE_OVER_LIMIT);
+        match tokio::time::timeout((period / 2).max(A_LOOK), looking).await {
             Ok(Ok(dead)) => {
                 for worker in dead {
                     info!(%worker, "took over a worker whose lease had run out");

@@ -21,7 +21,7 @@ use crate::decide::{self, Report};
 use crate::event::EventKind;
 use crate::snapshot::Snapshot;
 use crate::store::{News, OfferedStep, RunningStep};
-use crate::{StepIndex, TaskId};
+use crate::{StepIndex, StepState, TaskId};
 
 /// What an owner is told.
 #[derive(Debug)]
@@ -110,6 +110,11 @@ pub(super) async fn run(core: Arc<Core>, mut inbox: mpsc::UnboundedReceiver<Mess
         let due = owner.due.peek().map(|Reverse((at, _))| *at);
         tokio::select! {
             biased;
+            // First what is rare: under load there is always mail.
+            () = core.idle.cancelled() => return,
+            () = core.kill.cancelled(), if owner.killed_at.is_none() => owner.kill(),
+            () = core.stop.cancelled(), if !owner.stopping => owner.stop(),
+            _ = sweep.tick(), if owner.has_attempts() => owner.sweep(),
             _ = inbox.recv_many(&mut mail, MAIL) => {}
             permit = core.slots.clone().acquire_owned(), if !owner.queue.is_empty() => {
                 if let Ok(permit) = permit {
@@ -117,10 +122,6 @@ pub(super) async fn run(core: Arc<Core>, mut inbox: mpsc::UnboundedReceiver<Mess
                 }
             }
             () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
-            _ = sweep.tick(), if owner.has_attempts() => owner.sweep(),
-            () = core.stop.cancelled(), if !owner.stopping => owner.stop(),
-            () = core.kill.cancelled(), if owner.killed_at.is_none() => owner.kill(),
-            () = core.idle.cancelled() => return,
         }
         owner.abandon_lost();
         owner.wake_due();
@@ -161,7 +162,12 @@ impl Owner {
             }
             Message::Offer { incarnation, offer, clock } => {
                 self.clock = clock;
-                let OfferedStep { task, step, .. } = *offer;
+                let OfferedStep { task, step, seq } = *offer;
+                let known = self.borrowed.get(&(task.id, step));
+                if known.is_some_and(|held| held.is_of(&incarnation) && held.settles(step, seq)) {
+                    // Handed out again after an answer that was thought lost.
+                    return self.core.release(1);
+                }
                 let registry = &self.core.shared.registry;
                 let held = Held::new(Snapshot::replay(&task), incarnation, registry);
                 if self.borrowed.insert((task.id, step), held).is_some() {
@@ -206,10 +212,15 @@ impl Owner {
             let now = self.clock.now();
             self.core.shared.events.tell(id, &template, now, || EventKind::TaskStarted);
         }
-        if self.held.insert(id, held).is_some() {
-            // It was recovered although it was held: one place too many was counted.
-            self.core.release(1);
+        if let Some(known) = self.held.get(&id) {
+            let same = known.snapshot.version() == held.snapshot.version();
+            if same && known.is_of(&held.incarnation) {
+                // Handed out again after an answer that was thought lost.
+                return self.core.release(1);
+            }
+            self.let_go(id);
         }
+        self.held.insert(id, held);
         self.begin(id);
     }
 
@@ -241,8 +252,13 @@ impl Owner {
             }
         }
         if let Some(at) = held.snapshot.next_due() {
+            // All that is due was taken above, so this is in the future.
             let wait = Duration::try_from(at.duration_since(now)).unwrap_or_default();
-            self.due.push(Reverse((Instant::now() + wait, id)));
+            let at = Instant::now() + wait;
+            if held.due_at.is_none_or(|noted| at < noted) {
+                held.due_at = Some(at);
+                self.due.push(Reverse((at, id)));
+            }
         }
         if parked {
             self.decide_on(id);
@@ -264,7 +280,10 @@ impl Owner {
             && at <= now
         {
             self.due.pop();
-            self.enqueue_runnable(id);
+            if let Some(held) = self.held.get_mut(&id).filter(|held| held.due_at == Some(at)) {
+                held.due_at = None;
+                self.enqueue_runnable(id);
+            }
         }
     }
 
@@ -297,6 +316,11 @@ impl Owner {
             }
             // It was looked up before it was queued, so it is there.
             let Some(handler) = held.handler(step) else { continue };
+            // What waited for a slot may have been let go meanwhile, and got back.
+            let taken = held.snapshot.step(step).state() == StepState::InProgress;
+            if held.is_running(step) || (whose == Whose::Mine && !taken) {
+                continue;
+            }
             let template = held.snapshot.template().clone();
             self.runs += 1;
             let run = self.runs;

@@ -92,6 +92,12 @@ impl Core {
         }
     }
 
+    /// How many offered steps to ask for beside so many tasks: what is borrowed should run at once.
+    pub(super) fn room_for_offers(&self, tasks: usize) -> usize {
+        let free = self.slots.available_permits();
+        free.saturating_sub(tasks).max(free.div_ceil(4))
+    }
+
     pub(super) fn has_room(&self) -> bool {
         self.room() > 0
     }

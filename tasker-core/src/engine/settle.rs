@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use super::Incarnation;
 use super::held::Held;
 use super::owner::{Owner, StoreClock};
+use super::patience::Patience;
 use crate::decide;
 use crate::event::EventKind;
 use crate::history::{Author, Occurrence};
 use crate::snapshot::Snapshot;
-use crate::store::{Applied, Committed, StoredTask, TaskChange, Then};
+use crate::store::{Applied, Committed, StoreError, StoredTask, TaskChange, Then};
 use crate::{StepIndex, StepState, TaskId, TaskState};
 
 /// A change on its way to the store.
@@ -81,11 +82,14 @@ impl Owner {
     /// Commits a batch, however long the store is away, and lets it take effect.
     async fn commit(&mut self, incarnation: &Arc<Incarnation>, batch: Vec<Decided>) {
         let author = Author::Worker(incarnation.id);
-        let mut patience = self.core.patience();
+        let mut patience = Patience::new();
         let committed = loop {
             let changes = batch.iter().map(|decided| decided.change.clone()).collect();
             match self.core.shared.store.commit(&author, changes).await {
                 Ok(committed) => break committed,
+                Err(error @ StoreError::Damaged { .. }) => {
+                    return self.commit_damaged(incarnation, batch, &error).await;
+                }
                 Err(error) => {
                     // It may have been applied all the same; then the next try conflicts, and what
                     // is stored decides.
@@ -115,6 +119,27 @@ impl Owner {
                 // Once for all of them: whoever waits for room sees all of it.
                 self.core.release(gone);
             }
+        }
+    }
+
+    /// After a refusal that no repetition mends: one bad task must not hold up the others.
+    async fn commit_damaged(
+        &mut self,
+        incarnation: &Arc<Incarnation>,
+        batch: Vec<Decided>,
+        error: &StoreError,
+    ) {
+        if let [alone] = batch.as_slice() {
+            let task = alone.change.task;
+            error!(%error, %task, "what became of a task cannot be recorded: nobody goes on with it");
+            match alone.offer {
+                Some(step) => drop(self.return_offer(task, step)),
+                None => self.let_go(task),
+            }
+            return;
+        }
+        for alone in batch {
+            Box::pin(self.commit(incarnation, vec![alone])).await;
         }
     }
 
@@ -217,10 +242,14 @@ impl Owner {
         for id in std::mem::take(&mut self.stale) {
             let Some(held) = self.held.get(&id) else { continue };
             let incarnation = held.incarnation.clone();
-            let mut patience = self.core.patience();
+            let mut patience = Patience::new();
             let stored = loop {
                 match self.core.shared.store.load(id).await {
                     Ok(stored) => break stored,
+                    Err(error @ StoreError::Damaged { .. }) => {
+                        error!(%error, task = %id, "a task cannot be read: nobody goes on with it");
+                        break None;
+                    }
                     Err(error) => {
                         warn!(%error, task = %id, "a task cannot be read again yet");
                         tokio::select! {
@@ -248,11 +277,14 @@ impl Owner {
     fn renew(&mut self, stored: &StoredTask) {
         let Some(held) = self.held.get_mut(&stored.id) else { return };
         let mut snapshot = Snapshot::replay(stored);
-        let arrived = std::mem::take(&mut held.arrived);
-        drop(arrived); // They are in the history that was read.
+        // They are in the history that was read.
+        held.arrived.clear();
+        // Offers are withdrawn when a task moves.
+        let unmoved = held.snapshot.version() == snapshot.version();
         let before = held.shared_attempts();
         held.attempts.retain(|attempt| {
-            let wanted = snapshot.step(attempt.step).next_seq() == attempt.seq;
+            let here = attempt.input.is_some();
+            let wanted = (here || unmoved) && snapshot.step(attempt.step).next_seq() == attempt.seq;
             if wanted {
                 snapshot.take(attempt.step);
             }

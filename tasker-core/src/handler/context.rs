@@ -89,12 +89,19 @@ impl StepContext {
 
     /// A key that is the same on every attempt of this step of this task, and no other's.
     ///
-    /// Hand it to whatever the step changes outside, so that a second delivery changes nothing.
+    /// Hand it to whatever the step changes outside, so that a second delivery changes nothing. It
+    /// stays the same for the step's fallback handler and for attempts after an operator's retry: a
+    /// provider that remembers a refusal by its key needs another one for those. Its form may
+    /// change; do not take it apart.
     pub fn idempotency_key(&self) -> &str {
         self.input.key.get_or_init(|| format!("{}:{}", self.input.task, self.step_name()))
     }
 
-    /// The number of this attempt, from 1; no two attempts of a step share one.
+    /// The number of this attempt, from 1, going on after an operator's retry.
+    ///
+    /// At most one outcome is recorded for each number. An attempt that was cut off by a crash or
+    /// handed back by a shutdown is made again under the same number: to recognise a repetition,
+    /// use the [idempotency key](Self::idempotency_key).
     pub fn attempt(&self) -> u32 {
         self.input.attempt
     }

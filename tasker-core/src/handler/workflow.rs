@@ -29,7 +29,7 @@ impl Workflow {
     }
 
     /// Gives the handler for a name: the `handler_class` of a step, which is the step's own name
-    /// where the template says nothing.
+    /// where the template says nothing. A second one for the same name replaces the first.
     #[must_use]
     pub fn step(mut self, handler: impl Into<String>, run: impl StepHandler) -> Self {
         self.handlers.insert(handler.into(), Arc::new(run));

@@ -450,7 +450,9 @@ impl World {
         let waits = (0u32..).zip(&view.steps).filter(|(index, seen)| {
             seen.state == StepState::Ready && !taken.contains(&StepIndex(*index))
         });
-        let next_due = waits.filter_map(|(_, seen)| seen.ready_at).min();
+        // Nothing more begins in a task that has failed or ended.
+        let begins = !self.state().is_terminal() && !view.failed;
+        let next_due = waits.filter_map(|(_, seen)| seen.ready_at).min().filter(|_| begins);
         assert_eq!(task.next_due(), next_due);
         let runs = !taken.is_empty();
         let now = self.stored.now;

@@ -84,7 +84,7 @@ impl Dice {
         let ran_for = Duration::from_micros(self.below(5_000_000) as u64);
         let text = "päckchen \"1\"\n".to_owned();
         let (own, what) = match self.below(10) {
-            0 => (true, Occurrence::Cancelled { reason: text }),
+            0 => (true, Occurrence::Cancelled { reason: text, failed_at: None }),
             1 => (true, Occurrence::Quarantined { deliveries: 10 }),
             2 => {
                 let failed_at = self.chance(50).then_some(Timestamp::UNIX_EPOCH);

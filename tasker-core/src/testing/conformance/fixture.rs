@@ -145,7 +145,7 @@ pub(super) fn completed(step: StepIndex, seq: u32) -> Transition {
 
 /// A row of the task's own log.
 pub(super) fn cancelled(seq: u32) -> Transition {
-    let what = Occurrence::Cancelled { reason: "no longer wanted".to_owned() };
+    let what = Occurrence::Cancelled { reason: "no longer wanted".to_owned(), failed_at: None };
     Transition { step: None, seq, attempt: 0, ran_for: Duration::ZERO, what }
 }
 

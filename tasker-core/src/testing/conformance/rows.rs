@@ -61,7 +61,7 @@ pub(super) async fn every_occurrence_comes_back(handles: Handles) {
         Occurrence::Retried { reason: "again".to_owned(), failed_at: None },
         Occurrence::Retried { reason: String::new(), failed_at: Some(task.now) },
         Occurrence::Retried { reason: "!".to_owned(), failed_at: Some(Timestamp::UNIX_EPOCH) },
-        Occurrence::Cancelled { reason: "enough".to_owned() },
+        Occurrence::Cancelled { reason: "enough".to_owned(), failed_at: None },
         Occurrence::WorkerLost { worker: WorkerId::new() },
         Occurrence::Quarantined { deliveries: u32::MAX },
     ];
@@ -140,7 +140,7 @@ pub(super) async fn awkward_names_come_back(handles: Handles) {
     let failed = Occurrence::Failed { failure, next: AfterFailure::GiveUp };
     let rows = log(Some(FIRST), vec![failed]);
     apply(store, &by(worker), change(&task, rows.clone(), Then::Keep)).await;
-    let own = log(None, vec![Occurrence::Cancelled { reason: awkward.clone() }]);
+    let own = log(None, vec![Occurrence::Cancelled { reason: awkward.clone(), failed_at: None }]);
     for (name, seq) in [(awkward, 1), (String::new(), 2)] {
         let author = Author::Operator(name);
         let own: Vec<_> = own.iter().map(|row| Transition { seq, ..row.clone() }).collect();
