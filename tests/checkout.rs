@@ -39,6 +39,12 @@ fn recorded(details: &Value, step: &str, event: &str) -> usize {
     history.filter(|entry| entry["step"] == step && entry["event"] == event).count()
 }
 
+/// How many lines at level `ERROR` tell of an order.
+fn errors_of(shop: &Shop, task: &str) -> usize {
+    let lines = shop.output().lines();
+    lines.iter().filter(|line| line.contains("ERROR") && line.contains(task)).count()
+}
+
 #[test]
 fn the_first_command_of_the_documentation_charges_once_and_delivers() {
     let folder = Folder::new();
@@ -113,6 +119,11 @@ fn the_second_command_is_retried_fails_is_escalated_and_can_be_resumed() {
         line.contains("somebody should look at this order") && line.contains(&task)
     });
     assert!(escalated.is_some());
+    let told = shop.output().wait_for_line(shop::DEADLINE, |line| {
+        line.contains("order failed") && line.contains(&task)
+    });
+    assert!(told.is_some());
+    assert_eq!(errors_of(&shop, &task), 1);
 
     let retried = shop.ask("POST", &retry_url, &[], None);
     assert_eq!(retried.status, 202, "{retried:?}");
@@ -218,7 +229,7 @@ fn a_rate_limit_is_waited_for() {
 fn another_amount_than_the_carts_is_given_back() {
     let folder = Folder::new();
     let shop = quick_shop(&folder);
-    for amount in [99.99, 100.01, 99.999, 1.0, 10_000_000.0] {
+    for amount in [99.99, 100.01, 0.1, 75.5, 19.99, 1_234_567.89, 10_000_000.0] {
         let task = shop.check_out(&checkout(1, 2, "test_success_visa", amount));
         let status = shop.wait_for_end(&task);
         assert_eq!(status["error"]["code"], "PAYMENT_AMOUNT_MISMATCH", "{amount}: {status}");
@@ -226,7 +237,7 @@ fn another_amount_than_the_carts_is_given_back() {
         assert_eq!(recorded(&details, "process_payment", "failed"), 1, "{amount}: {details}");
     }
     let payments = folder.ledger();
-    assert_eq!(payments.len(), 5);
+    assert_eq!(payments.len(), 7);
     assert!(payments.iter().all(|one| one.state == "voided" && one.captures == 0), "{payments:?}");
     assert!(folder.orders().is_empty() && folder.mails().is_empty());
     assert_eq!(shop.stock(1), 100);
@@ -252,6 +263,11 @@ fn a_cart_that_cannot_be_delivered_is_refused_before_anything_is_paid() {
         assert_eq!(status["failed_step"], "validate_cart", "{checkout}: {status}");
         assert_eq!(status["error"]["code"], code, "{checkout}");
         assert_eq!(recorded(&shop.details(&task), "validate_cart", "failed"), 1, "{checkout}");
+        let told = shop.output().wait_for_line(shop::DEADLINE, |line| {
+            line.contains("order failed") && line.contains(&task)
+        });
+        assert!(told.is_some());
+        assert_eq!(errors_of(&shop, &task), 0, "a customer's order is no fault of the shop");
     }
     assert!(folder.ledger().is_empty());
 }

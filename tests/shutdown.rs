@@ -215,10 +215,20 @@ fn a_command_line_that_makes_no_sense_is_told() {
         (["--role", "cook"], "cook"),
         (["--gateway-latency", "soon"], "soon"),
         (["--database-url", "mysql://localhost"], "--database-url"),
+        (["--database-url", "postgres://localhost/shop"], "no PostgreSQL store yet"),
         (["--smtp-url", "nonsense"], "--smtp-url"),
+        (["--lease", "499"], "from 500"),
     ];
     for (arguments, named) in rows {
         let told = refusal(&arguments, folder.path());
         assert!(told.contains(named), "{arguments:?}: {told}");
     }
+}
+
+#[test]
+fn a_log_filter_that_makes_no_sense_is_told_once_and_keeps_nobody_from_shopping() {
+    let folder = Folder::new();
+    let shop = Shop::open_with(&folder, &[], "shop=loud");
+    let told = shop.output().lines();
+    assert_eq!(told.iter().filter(|line| line.contains("RUST_LOG")).count(), 1, "{told:?}");
 }

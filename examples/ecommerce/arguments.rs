@@ -1,6 +1,7 @@
 //! What the shop is told on its command line.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
@@ -36,7 +37,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 150)]
     pub(crate) gateway_latency: u64,
     /// How long the orders of a worker that crashed wait until another one takes them over
-    #[arg(long, value_name = "MILLISECONDS", default_value_t = 5_000)]
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 5_000, value_parser = lease)]
     pub(crate) lease: u64,
 }
 
@@ -67,14 +68,20 @@ impl Args {
     }
 }
 
+/// Shorter ones take a short absence of the disk for a death.
+fn lease(text: &str) -> Result<u64, String> {
+    const SENSIBLE: RangeInclusive<u64> = 500..=86_400_000;
+    text.parse().ok().filter(|millis| SENSIBLE.contains(millis)).ok_or_else(|| {
+        format!("must be from {} to {} milliseconds", SENSIBLE.start(), SENSIBLE.end())
+    })
+}
+
 fn store_file(url: Option<&str>, data_dir: &Path) -> Result<PathBuf, String> {
     match url.map(|url| (url, url.strip_prefix("sqlite:"))) {
         None => Ok(data_dir.join("tasker.db")),
         Some((_, Some(path))) => Ok(path.strip_prefix("//").unwrap_or(path).into()),
         Some((url, None)) if url.starts_with("postgres:") || url.starts_with("postgresql:") => {
-            Err("a PostgreSQL store comes with the `postgres` feature, which this build does not \
-                 have; use sqlite://path"
-                .into())
+            Err("there is no PostgreSQL store yet; use sqlite://path".into())
         }
         Some(_) => Err("--database-url must be sqlite://path".into()),
     }
@@ -100,8 +107,16 @@ mod tests {
         }
         for url in ["postgres://localhost/shop", "postgresql://localhost/shop"] {
             let refused = store_file(Some(url), data);
-            assert!(refused.as_ref().is_err_and(|why| why.contains("postgres")), "{refused:?}");
+            assert!(refused.as_ref().is_err_and(|why| why.contains("PostgreSQL")), "{refused:?}");
         }
         assert!(store_file(Some("mysql://localhost"), data).is_err());
+    }
+
+    #[test]
+    fn a_lease_that_no_worker_could_keep_is_refused() {
+        assert_eq!((lease("500"), lease("5000")), (Ok(500), Ok(5000)));
+        for text in ["0", "499", "-1", "5s", "", "86400001", "18446744073709551615"] {
+            assert!(lease(text).is_err_and(|why| why.contains("from 500")), "{text}");
+        }
     }
 }

@@ -14,7 +14,7 @@ pub(crate) struct Product {
 }
 
 /// Everything that is for sale: id, name, price in cents, stock.
-pub(crate) const PRODUCTS: [Product; 6] = [
+pub(crate) const PRODUCTS: &[Product] = &[
     product(1, "Widget A", 5000, 100),
     product(2, "Widget B", 7500, 50),
     product(3, "Gadget", 12_990, 25),

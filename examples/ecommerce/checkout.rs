@@ -105,6 +105,7 @@ mod tests {
     #![allow(clippy::expect_used, clippy::unwrap_used)]
 
     use serde_json::json;
+    use tasker::{Json, TaskTemplate};
 
     use super::*;
 
@@ -114,6 +115,30 @@ mod tests {
             "payment_info": {"token": token, "amount": 100.00},
             "customer_info": {"email": "test@example.com", "name": format!("{token} Customer")},
         })
+    }
+
+    #[test]
+    fn an_amount_has_whole_cents() {
+        let template = TaskTemplate::from_yaml(include_str!("config/order_processing.yaml"));
+        let template = template.expect("a workflow");
+        let taken = |amount: &str| {
+            let mut written = checkout("test_success_visa");
+            written["payment_info"]["amount"] = serde_json::from_str(amount).expect("a number");
+            template.check_context(&Json::from(written))
+        };
+        for amount in ["100.00", "0.1", "0.01", "75.5", "19.99", "1e2", "1234567.89", "9999999.99"]
+        {
+            assert!(taken(amount).is_ok(), "{amount}");
+        }
+        for amount in ["0.001", "99.999", "0.015", "100.001", "1234567.891", "9999999.999"] {
+            let faults = taken(amount).expect_err(amount);
+            assert_eq!(faults[0].pointer, "/payment_info/amount", "{amount}");
+        }
+        // All the way up in steps that meet every last digit.
+        for cents in (1_u64..=1_000_000_000).step_by(99_991) {
+            let amount = format!("{}.{:02}", cents / 100, cents % 100);
+            assert!(taken(&amount).is_ok(), "{amount}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tasker::history::Failure;
+use tasker::history::{Failure, FailureClass};
 use tasker::{Event, EventKind};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tracing::{debug, error, info, warn};
@@ -14,7 +14,13 @@ use tracing_subscriber::EnvFilter;
 
 /// Starts the log; `RUST_LOG` chooses what is in it.
 pub(crate) fn start_log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let wanted = std::env::var_os("RUST_LOG").filter(|wanted| !wanted.is_empty());
+    let read = wanted.map(|wanted| EnvFilter::try_new(wanted.to_string_lossy()));
+    let (filter, fault) = match read {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(fault)) => (EnvFilter::new("info"), Some(fault)),
+        None => (EnvFilter::new("info"), None),
+    };
     tracing_subscriber::fmt()
         .compact()
         .with_target(false)
@@ -22,6 +28,9 @@ pub(crate) fn start_log() {
         .with_ansi(io::stderr().is_terminal())
         .with_env_filter(filter)
         .init();
+    if let Some(fault) = fault {
+        warn!("RUST_LOG is not understood, so everything from `info` on is logged: {fault}");
+    }
 }
 
 /// An error and what caused it, in one line.
@@ -83,6 +92,8 @@ pub(crate) async fn narrate(mut events: Receiver<Event>) {
     }
 }
 
+/// One line at level `ERROR` for an order that needs a person, and none for a customer whose order
+/// is refused: whatever a handler calls permanent is the answer to a question, not a fault.
 fn narrate_one(event: &Event) {
     let task = event.task;
     match &event.kind {
@@ -100,13 +111,18 @@ fn narrate_one(event: &Event) {
             info!(%task, step, retry_in = millis(*retry_in), "step will be tried again");
         }
         EventKind::StepExhausted { step, attempts, .. } => {
-            warn!(%task, step, attempts, "step has failed for good");
+            info!(%task, step, attempts, "step has failed for good");
+        }
+        EventKind::TaskEscalated { failure: Some(failure), reason, .. }
+            if failure.class == FailureClass::Permanent =>
+        {
+            warn!(%task, reason, "order refused");
         }
         EventKind::TaskEscalated { reason, .. } => {
             error!(%task, reason, "somebody should look at this order");
         }
         EventKind::TaskCompleted { degraded } => info!(%task, degraded, "order complete"),
-        EventKind::TaskFailed => error!(%task, "order failed"),
+        EventKind::TaskFailed => info!(%task, "order failed"),
         EventKind::TaskCancelled => info!(%task, "order cancelled"),
         EventKind::TaskRetried => info!(%task, "order is tried again"),
         other => info!(%task, ?other, "order moved"),

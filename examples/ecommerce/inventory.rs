@@ -46,7 +46,7 @@ pub(crate) struct Reservation {
 /// A reservation that cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InventoryError {
-    #[error("`{product}` is out of stock: {asked} asked for, {available} left")]
+    #[error("not enough of `{product}` in stock: {asked} asked for, {available} left")]
     Insufficient { product: String, asked: u32, available: u32 },
     #[error("the inventory is not available")]
     Unavailable(#[from] sqlx::Error),

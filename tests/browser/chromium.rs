@@ -109,6 +109,17 @@ impl Browser {
         assert!(found, "{path} does not show {text:?} but {shown}");
     }
 
+    /// What an XPath finds is in the window, with nothing over it, or gets there by itself.
+    pub(crate) fn wait_until_in_sight(&self, path: &str) {
+        let script = "const found = document.evaluate(arguments[0], document, null, 9)
+                .singleNodeValue;
+            const { left, right, top, bottom } = found.getBoundingClientRect();
+            const at = (y) => found.contains(document.elementFromPoint((left + right) / 2, y));
+            return at(top + 2) && at(bottom - 2);";
+        let in_sight = poll(DEADLINE, || self.run(script, &json!([path])) == true);
+        assert!(in_sight, "{path} is out of sight");
+    }
+
     /// Nothing sticks out to the right.
     pub(crate) fn fits(&self) {
         let script = "const width = document.documentElement.clientWidth;

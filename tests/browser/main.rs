@@ -63,6 +63,7 @@ fn is_refused_sees_why_and_tries_again(width: Width) {
     browser.wait_for_text("//*[@id='outcome']", "he payment gateway has a fault");
     browser.wait_for_text("//*[@id='outcome']", "GATEWAY_FAULT");
     browser.fits();
+    browser.wait_until_in_sight("//*[@id='outcome']//button[text()='Retry']");
     browser.screenshot("failed");
     assert!(folder.orders().is_empty());
     browser.click("//*[@id='outcome']//button[text()='Retry']");
@@ -90,7 +91,12 @@ fn is_told_what_to_mend(width: Width) {
     pay(&browser);
     browser.wait_for_text("//*[@id='outcome']", "he card has not enough funds");
     browser.screenshot("refused");
-    // Chromium itself reports the refusal of the first request.
+    browser.fill("//input[@id='email']", "nobody");
+    pay(&browser);
+    browser.wait_for_text("//*[@id='email-fault']", "e-mail");
+    browser.wait_for_text("//*[@id='order-title']", "Your previous order");
+    browser.screenshot("refused-beside-an-earlier-order");
+    // Chromium itself reports the refusal of the requests.
     browser.has_no_faults_but("422");
     assert_eq!(folder.tasks().len(), 1);
 }

@@ -1,4 +1,4 @@
-//! What a payment token makes the simulated gateway do. To add a scenario, add a line.
+//! What a payment token makes the simulated gateway do. To add a token, add a line.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub(super) enum Behaviour {
     Decline,
 }
 
-const BY_PREFIX: [(&str, Behaviour); 11] = [
+const BY_PREFIX: &[(&str, Behaviour)] = &[
     ("test_success_", Behaviour::Succeed),
     ("test_timeout_", Behaviour::TimeOut),
     ("test_network_error", Behaviour::NetworkError),

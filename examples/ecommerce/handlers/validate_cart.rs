@@ -36,7 +36,8 @@ impl ValidateCart {
             return Ok(());
         }
         let PricedItem { name, quantity, .. } = item;
-        let message = format!("`{name}` is out of stock: {quantity} asked for, {available} left");
+        let message =
+            format!("not enough of `{name}` in stock: {quantity} asked for, {available} left");
         Err(StepError::permanent("INSUFFICIENT_INVENTORY", message))
     }
 }

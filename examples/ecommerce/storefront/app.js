@@ -177,6 +177,7 @@ function newKey() {
 }
 
 function explain(body) {
+  earlier(true);
   let rest = [];
   for (const { path, message } of body.details || []) {
     const field = { "/customer_info/email": "email", "/customer_info/name": "name" }[path];
@@ -207,11 +208,18 @@ function follow(id, jump) {
   watched = { id, order: null, skew: 0, jump };
   told = "";
   $("order").hidden = false;
+  earlier(false);
   $("steps").replaceChildren();
   $("outcome").hidden = true;
   $("order-state").textContent = "";
   $("details-link").href = `/workflow_details/${id}`;
   listen(id);
+}
+
+/** An order that is shown beside a cart that was refused is not that cart's. */
+function earlier(is) {
+  $("order").classList.toggle("earlier", is);
+  $("order-title").textContent = is ? "Your previous order" : "Your order";
 }
 
 function listen(id) {
@@ -225,6 +233,7 @@ function listen(id) {
     drawOrder();
     if (watched.jump) bringIntoView();
     if (order.status === "processing") return;
+    if (!$("order").classList.contains("earlier")) $("outcome").scrollIntoView({ block: "nearest" });
     stream.close();
     loadProducts().catch(() => {});
     refreshRecent();
