@@ -52,6 +52,9 @@ pub trait StateStore: Send + Sync + 'static {
     /// already, is left out whole and answered with [`Applied::Conflict`]; the others stand. An
     /// offer that stands already stays as it is, with its holder. When this returns, what was
     /// applied is durable.
+    ///
+    /// Checking what a change assumes and writing it are one act: no take-over and no other commit
+    /// of the same task comes between the two, also where the change writes rows only.
     async fn commit(
         &self,
         author: &Author,
