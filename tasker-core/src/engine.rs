@@ -177,7 +177,8 @@ impl WorkerBuilder {
         self
     }
 
-    /// The longest time between two looks at the store while nothing is hinted; 1 second by default.
+    /// The longest time between two looks at the store while nothing is hinted, and between two
+    /// looks for dead workers; 1 second by default.
     pub fn poll(mut self, poll: Duration) -> Self {
         self.settings.poll = poll.max(Duration::from_millis(1));
         self

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -61,37 +62,50 @@ async fn register(core: &Core) -> Option<Arc<Incarnation>> {
 }
 
 /// Renews the lease until it is lost, or until the stopped worker has let go of all its tasks.
+///
+/// Dead workers are looked for at every poll, so that they are replaced within a lease and a poll.
 async fn live(core: &Core, incarnation: &Incarnation) {
     let period = core.settings.lease / 3;
-    let mut ticks = tokio::time::interval(period);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut renewals = ticks(period);
+    let mut looks = ticks(core.settings.poll);
     loop {
         tokio::select! {
-            _ = ticks.tick() => {}
+            biased;
             () = incarnation.lost.cancelled() => return,
             () = core.idle.cancelled() => return,
-        }
-        let long = running_long(core).await;
-        // A database that hangs must not keep the next sign of life from being given.
-        match tokio::time::timeout(period, renew(core, incarnation.id, long)).await {
-            Ok(Ok(Renewed::Until { others_spare, .. })) => {
-                core.others_spare.store(others_spare as usize, Ordering::Relaxed);
-            }
-            Ok(Ok(Renewed::LeaseLost)) => return incarnation.lost.cancel(),
-            Ok(Err(error)) => warn!(%error, "the lease could not be renewed"),
-            Err(_) => warn!("the lease could not be renewed: the store does not answer"),
-        }
-        let looking = core.shared.store.take_over(TAKE_OVER_LIMIT);
-        match tokio::time::timeout((period / 2).max(A_LOOK), looking).await {
-            Ok(Ok(dead)) => {
-                for worker in dead {
-                    info!(%worker, "took over a worker whose lease had run out");
+            _ = renewals.tick() => {
+                // A database that hangs must not keep the next sign of life from being given.
+                let renewing = renew(core, incarnation.id, running_long(core).await);
+                match tokio::time::timeout(period, renewing).await {
+                    Ok(Ok(Renewed::Until { others_spare, .. })) => {
+                        core.others_spare.store(others_spare as usize, Ordering::Relaxed);
+                    }
+                    Ok(Ok(Renewed::LeaseLost)) => return incarnation.lost.cancel(),
+                    Ok(Err(error)) => warn!(%error, "the lease could not be renewed"),
+                    Err(_) => warn!("the lease could not be renewed: the store does not answer"),
                 }
             }
-            Ok(Err(error)) => warn!(%error, "dead workers cannot be looked for"),
-            Err(_) => {}
+            _ = looks.tick() => {
+                let looking = core.shared.store.take_over(TAKE_OVER_LIMIT);
+                match tokio::time::timeout((period / 2).max(A_LOOK), looking).await {
+                    Ok(Ok(dead)) => {
+                        for worker in dead {
+                            info!(%worker, "took over a worker whose lease had run out");
+                        }
+                    }
+                    Ok(Err(error)) => warn!(%error, "dead workers cannot be looked for"),
+                    // The next look comes soon.
+                    Err(_) => {}
+                }
+            }
         }
     }
+}
+
+fn ticks(period: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// Gives the lease up, so that nobody waits for it to run out.
