@@ -11,4 +11,3 @@ SET owner = claimed.worker,
     wake_at = NULL
 FROM claimed
 WHERE task.id = +claimed.id
-RETURNING id, template, state, degraded, version, owner, route, wake_at, created_at, ended_at

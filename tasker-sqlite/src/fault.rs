@@ -5,7 +5,7 @@
 
 use tasker_core::history::UnreadableRow;
 use tasker_core::store::StoreError;
-use tasker_core::{TemplateError, UnknownState};
+use tasker_core::{TaskId, TemplateError, UnknownState};
 
 /// Why a transaction failed.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +53,16 @@ impl Fault {
         }
     }
 
+    /// Whether it is what is stored of one task that cannot be read, while the database is well.
+    fn is_unreadable(&self) -> bool {
+        match self {
+            Self::Unreadable(_) => true,
+            Self::Sql(error) => {
+                matches!(error, sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. })
+            }
+        }
+    }
+
     /// SQLite's extended result code, if it is SQLite that failed.
     pub(crate) fn code(&self) -> Option<i32> {
         match self {
@@ -91,6 +101,22 @@ impl Fault {
             }
             Self::Sql(_) => unavailable("the connection to the file was lost"),
         }
+    }
+}
+
+/// What was read of a task; `None`, and a report of it, if that is damaged or of a later version.
+pub(crate) fn unless_unreadable<T>(
+    task: TaskId,
+    read: Result<T, Fault>,
+) -> Result<Option<T>, Fault> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(fault) if fault.is_unreadable() => {
+            let reason = fault.to_store_error();
+            tracing::error!(%task, %reason, "a task cannot be read; the others go on without it");
+            Ok(None)
+        }
+        Err(fault) => Err(fault),
     }
 }
 

@@ -170,7 +170,7 @@ pub(crate) fn read_line(columns: &mut Columns<'_>) -> Result<(TaskId, Line), Fau
 
 /// A task under way to whoever asked for it; its history is yet to come.
 pub(crate) struct Unfolding {
-    id: TaskId,
+    pub(crate) id: TaskId,
     standing: Standing,
     template: Arc<TaskTemplate>,
     input: Option<Json>,

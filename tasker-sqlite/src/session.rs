@@ -1,7 +1,7 @@
 //! One transaction that may write, and what the operations in it share.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use tasker_core::store::StoredTask;
@@ -9,10 +9,13 @@ use tasker_core::{TaskId, TaskTemplate, WorkerId};
 use tokio::sync::oneshot;
 
 use crate::bulk::{Bulk, Values};
-use crate::fault::Fault;
+use crate::fault::{Fault, unless_unreadable};
 use crate::known::{Extras, Known};
-use crate::rows::{Columns, Line, Standing, Unfolding, read_line};
+use crate::rows::{Columns, Standing, Unfolding, read_line};
 use crate::templates::Templates;
+
+static HISTORY: LazyLock<Bulk> =
+    LazyLock::new(|| Bulk::new(include_str!("../queries/select_history.sql")));
 
 /// What a caller asked for, where the answer goes, and the answer until it is durable.
 pub(crate) struct Ask<Q, A> {
@@ -104,32 +107,35 @@ impl Session<'_> {
         Ok(extras)
     }
 
-    /// Brings tasks with their whole histories, in the order in which they are given.
+    /// Brings tasks with their whole histories, in the order in which they are given, without
+    /// those that cannot be read.
     pub(crate) async fn unfold(
         &mut self,
         tasks: Vec<(TaskId, Standing)>,
-        histories: &Bulk,
     ) -> Result<Vec<StoredTask>, Fault> {
-        let ids: Vec<TaskId> = tasks.iter().map(|(id, _)| *id).collect();
-        let rows = self
-            .fetch_bulk(histories, &ids, |values, id| {
-                values.put_task(*id);
-            })
-            .await?;
-        let mut places = HashMap::with_capacity(ids.len());
-        let mut unfolding = Vec::with_capacity(ids.len());
+        let rows =
+            self.fetch_bulk(&HISTORY, &tasks, |values, (id, _)| _ = values.put_task(*id)).await?;
+        let mut places = HashMap::with_capacity(tasks.len());
+        let mut unfolding = Vec::with_capacity(tasks.len());
         for (id, standing) in tasks {
-            let template = self.template(standing.template).await?;
+            let template = unless_unreadable(id, self.template(standing.template).await)?;
             places.insert(id, unfolding.len());
-            unfolding.push(Unfolding::new(id, standing, template));
+            unfolding.push(template.map(|template| Unfolding::new(id, standing, template)));
         }
         for row in &rows {
-            let (id, line): (TaskId, Line) = read_line(&mut Columns::of(row))?;
-            if let Some(task) = places.get(&id).and_then(|place| unfolding.get_mut(*place)) {
-                task.add(line);
+            let id = Columns::of(row).task()?;
+            let place = places.get(&id).and_then(|place| unfolding.get_mut(*place));
+            let Some(place) = place else { continue };
+            let Some(task) = place else { continue };
+            match unless_unreadable(id, read_line(&mut Columns::of(row)))? {
+                Some((_, line)) => task.add(line),
+                None => *place = None,
             }
         }
-        let now = self.now;
-        unfolding.into_iter().map(|task| task.finish(now)).collect()
+        let mut unfolded = Vec::with_capacity(unfolding.len());
+        for task in unfolding.into_iter().flatten() {
+            unfolded.extend(unless_unreadable(task.id, task.finish(self.now))?);
+        }
+        Ok(unfolded)
     }
 }
