@@ -99,7 +99,9 @@ async fn take_news(session: &mut Session<'_>, worker: WorkerId) -> Result<Vec<Ne
             (Some(step), Some(seq)) => {
                 let found = history_row(session, task, step, seq).await;
                 let found = unless_unreadable(task, found)?.flatten();
-                news.extend(found.map(|row| News::Settled { task, row }));
+                // An owner that cannot be told what was added looks at the task itself.
+                let settled = found.map(|row| News::Settled { task, row });
+                news.push(settled.unwrap_or(News::Revoked { task }));
             }
             _ => news.push(News::Revoked { task }),
         }
