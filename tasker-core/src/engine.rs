@@ -5,9 +5,11 @@
 //! them decides anything about a task.
 
 mod attempt;
+mod care;
 mod claim;
 mod held;
 mod lease;
+mod mail;
 mod owner;
 mod patience;
 mod room;
@@ -30,7 +32,7 @@ use crate::snapshot::Snapshot;
 use crate::store::{Route, StateStore};
 use crate::{TaskId, TaskTemplate, WorkerId};
 
-use self::owner::{Message, StoreClock};
+use self::mail::{Message, StoreClock};
 pub(crate) use self::room::Room;
 
 /// How a worker is set up; made by [`Tasker::worker`](crate::Tasker::worker).

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::warn;
 
-use super::owner::{Message, StoreClock};
+use super::mail::{Message, StoreClock};
 use super::patience::Patience;
 use super::{Core, Incarnation, Room};
 use crate::TaskId;

@@ -9,7 +9,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::owner::Message;
+use super::mail::Message;
 use super::patience::Patience;
 use super::{Core, Incarnation};
 use crate::WorkerId;

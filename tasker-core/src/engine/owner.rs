@@ -10,64 +10,28 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
-use tracing::{Instrument, info_span, warn};
+use tracing::{Instrument, info_span};
 
+use super::Core;
 use super::attempt::{self, Ended};
 use super::held::{Attempt, Held};
-use super::{Core, Incarnation};
+use super::mail::{Message, StoreClock};
 use crate::decide::{self, Report};
 use crate::event::EventKind;
 use crate::snapshot::Snapshot;
-use crate::store::{News, OfferedStep, RunningStep};
+use crate::store::{News, OfferedStep};
 use crate::{StepIndex, StepState, TaskId};
-
-/// What an owner is told.
-#[derive(Debug)]
-pub(super) enum Message {
-    /// A task is yours.
-    Own { incarnation: Arc<Incarnation>, task: Box<Snapshot>, clock: StoreClock },
-    /// A step of somebody else's task is yours to run.
-    Offer { incarnation: Arc<Incarnation>, offer: Box<OfferedStep>, clock: StoreClock },
-    /// Another process did something to a task of yours.
-    News(News),
-    /// An attempt has ended.
-    Ended { task: TaskId, step: StepIndex, run: u64, ran_for: Duration, ended: Ended },
-    /// News may have been lost: read again whatever you share with others.
-    Reload,
-    /// Which tasks do you hold?
-    List { answer: oneshot::Sender<Vec<TaskId>> },
-    /// Which steps have been running for long?
-    Inspect { longer_than: Duration, answer: oneshot::Sender<Vec<RunningStep>> },
-}
 
 /// Messages read in one go: more do not make a batch cheaper.
 const MAIL: usize = 1024;
 
 /// How often attempts that do not give their thread back are looked for, and how late they may be.
-const SWEEP: Duration = Duration::from_secs(1);
+pub(super) const SWEEP: Duration = Duration::from_secs(1);
 
 /// The version of a task that was never claimed before.
 const FIRST_CLAIM: u64 = 1;
-
-/// The store's clock, carried on by this process's own since it was last told.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct StoreClock {
-    told: Timestamp,
-    at: Instant,
-}
-
-impl StoreClock {
-    /// A clock that was told this moment.
-    pub(super) fn told(now: Timestamp) -> Self {
-        Self { told: now, at: Instant::now() }
-    }
-
-    pub(super) fn now(&self) -> Timestamp {
-        self.told.checked_add(self.at.elapsed()).unwrap_or(self.told)
-    }
-}
 
 /// An owner of tasks.
 pub(super) struct Owner {
@@ -77,7 +41,7 @@ pub(super) struct Owner {
     /// Offered steps that it runs for other owners.
     pub(super) borrowed: HashMap<(TaskId, StepIndex), Held>,
     /// Steps that wait for a slot.
-    queue: VecDeque<(TaskId, StepIndex, Whose)>,
+    pub(super) queue: VecDeque<(TaskId, StepIndex, Whose)>,
     /// When steps of held tasks that wait for a retry are due.
     due: BinaryHeap<Reverse<(Instant, TaskId)>>,
     /// Tasks and offers to decide on.
@@ -90,12 +54,12 @@ pub(super) struct Owner {
     runs: u64,
     /// Steps that others were offered and have not settled.
     pub(super) offered: usize,
-    stopping: bool,
-    killed_at: Option<Instant>,
+    pub(super) stopping: bool,
+    pub(super) killed_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Whose {
+pub(super) enum Whose {
     Mine,
     Theirs,
 }
@@ -366,7 +330,14 @@ impl Owner {
         }
     }
 
-    fn ended(&mut self, task: TaskId, step: StepIndex, run: u64, ran_for: Duration, ended: Ended) {
+    pub(super) fn ended(
+        &mut self,
+        task: TaskId,
+        step: StepIndex,
+        run: u64,
+        ran_for: Duration,
+        ended: Ended,
+    ) {
         let borrowed = self.borrowed.get_mut(&(task, step)).filter(|held| held.runs(run));
         let is_borrowed = borrowed.is_some();
         let held = borrowed.or_else(|| self.held.get_mut(&task));
@@ -389,81 +360,6 @@ impl Owner {
         } else {
             self.decide_on(task);
         }
-    }
-
-    /// Settles the attempts whose handlers do not give their threads back in time.
-    fn sweep(&mut self) {
-        let now = Instant::now();
-        if self.killed_at.is_some_and(|at| now > at + SWEEP) {
-            return self.give_up();
-        }
-        let mut blocked = Vec::new();
-        for held in self.held.values().chain(self.borrowed.values()) {
-            for running in &held.attempts {
-                if let Some(input) = &running.input
-                    && now > input.time.deadline() + SWEEP
-                {
-                    blocked.push((input.clone(), running.run));
-                }
-            }
-        }
-        for (input, run) in blocked {
-            let (task, step) = (input.task, input.step);
-            warn!(%task, step = input.template.step(step).name, "a handler blocks its thread");
-            let outcome = Err(attempt::blocked_failure(&input));
-            let ended = Ended::Outcome { outcome, retry_after: None };
-            self.ended(task, step, run, input.time.elapsed(), ended);
-        }
-    }
-
-    fn running_longer_than(&self, limit: Duration) -> Vec<RunningStep> {
-        let attempts = self.held.iter().flat_map(|(task, held)| {
-            held.attempts.iter().filter_map(move |running| Some((*task, running.input.as_ref()?)))
-        });
-        attempts
-            .map(|(task, input)| RunningStep {
-                task,
-                step: input.step,
-                running_for: input.time.elapsed(),
-            })
-            .filter(|running| running.running_for > limit)
-            .collect()
-    }
-
-    /// Begins nothing more: tasks of which nothing runs are given back.
-    fn stop(&mut self) {
-        self.stopping = true;
-        for (task, step, whose) in std::mem::take(&mut self.queue) {
-            match whose {
-                Whose::Mine => {
-                    if let Some(held) = self.held.get_mut(&task) {
-                        held.snapshot.give_back(step);
-                    }
-                }
-                Whose::Theirs => drop(self.return_offer(task, step)),
-            }
-        }
-        let all: Vec<_> = self.held.keys().copied().collect();
-        all.into_iter().for_each(|task| self.decide_on(task));
-    }
-
-    /// Cancels what runs.
-    fn kill(&mut self) {
-        self.stop();
-        self.killed_at = Some(Instant::now());
-        for held in self.held.values_mut().chain(self.borrowed.values_mut()) {
-            held.cancellation.cancel();
-        }
-    }
-
-    /// Gives up on handlers that do not give their threads back although they were cancelled.
-    fn give_up(&mut self) {
-        let borrowed: Vec<_> = self.borrowed.keys().copied().collect();
-        for (task, step) in borrowed {
-            self.return_offer(task, step);
-        }
-        self.held.values_mut().for_each(Held::give_up);
-        self.stop();
     }
 
     /// Forgets an offered step; it is free for others when this worker retires.

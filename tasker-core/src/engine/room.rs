@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::owner::StoreClock;
+use super::mail::StoreClock;
 use super::{Core, Incarnation};
 use crate::snapshot::Snapshot;
 

@@ -7,7 +7,8 @@ use tracing::{debug, error, warn};
 
 use super::Incarnation;
 use super::held::Held;
-use super::owner::{Owner, StoreClock};
+use super::mail::StoreClock;
+use super::owner::Owner;
 use super::patience::Patience;
 use crate::decide;
 use crate::event::EventKind;

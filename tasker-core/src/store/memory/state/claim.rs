@@ -1,0 +1,89 @@
+//! What a claim hands out: queued tasks, offered steps, news.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::State;
+use crate::store::{ClaimRequest, Claimed, NewOffer, OfferedStep, Work};
+use crate::{StepIndex, TaskId, TaskState, WorkerId};
+
+impl State {
+    pub(crate) fn claim(&mut self, request: &ClaimRequest, now: Timestamp) -> Claimed {
+        let Some(worker) = self.workers.get_mut(&request.worker) else {
+            return Claimed::LeaseLost;
+        };
+        let news = std::mem::take(&mut worker.news);
+        let mut tasks = Vec::new();
+        let mut offers = Vec::new();
+        if let Some(holding) = &request.holding {
+            let holding: BTreeSet<_> = holding.iter().copied().collect();
+            let forgotten: Vec<_> = worker.owned.difference(&holding).copied().collect();
+            tasks.extend(forgotten.into_iter().filter_map(|id| self.load(id, now)));
+            offers.extend(self.held_offers(request.worker, now));
+        }
+        for id in self.due(request, now) {
+            self.dequeue(id);
+            if let Some(task) = self.tasks.get_mut(&id) {
+                task.owner = Some(request.worker);
+                task.version += 1;
+                task.state = TaskState::InProgress;
+            }
+            if let Some(worker) = self.workers.get_mut(&request.worker) {
+                worker.owned.insert(id);
+            }
+            tasks.extend(self.load(id, now));
+        }
+        for (id, step) in self.offered(request) {
+            self.withdraw(id, step);
+            let Some(task) = self.tasks.get_mut(&id) else { continue };
+            let Some(offer) = task.offers.get_mut(&step) else { continue };
+            offer.holder = Some(request.worker);
+            let offer = offer.offer.clone();
+            offers.extend(self.offered_step(id, &offer, now));
+        }
+        let next_in = self.next_in(request, now);
+        Claimed::Work(Work { now, tasks, offers, news, next_in })
+    }
+
+    /// The queued tasks that a claim gets, oldest first: each route has a turn before one has two.
+    fn due(&self, request: &ClaimRequest, now: Timestamp) -> Vec<TaskId> {
+        let queues = request.routes.iter().filter_map(|route| self.queue.get(route));
+        let turns = queues.flat_map(|queue| {
+            let due = queue.iter().take(request.tasks).take_while(|(wake_at, _)| *wake_at <= now);
+            due.enumerate().map(|(turn, (wake_at, id))| (turn, *wake_at, *id))
+        });
+        let mut turns: Vec<_> = turns.collect();
+        turns.sort_unstable();
+        turns.truncate(request.tasks);
+        turns.sort_unstable_by_key(|(_, wake_at, id)| (*wake_at, *id));
+        turns.into_iter().map(|(_, _, id)| id).collect()
+    }
+
+    fn offered(&self, request: &ClaimRequest) -> Vec<(TaskId, StepIndex)> {
+        let open = request.routes.iter().filter_map(|route| self.offers.get(route));
+        open.flatten().copied().take(request.offers).collect()
+    }
+
+    fn held_offers(&self, worker: WorkerId, now: Timestamp) -> Vec<OfferedStep> {
+        let held = self.tasks.iter().flat_map(|(id, task)| {
+            let held = task.offers.values().filter(|offer| offer.holder == Some(worker));
+            held.map(|offer| (*id, offer.offer.clone()))
+        });
+        held.filter_map(|(id, offer)| self.offered_step(id, &offer, now)).collect()
+    }
+
+    fn offered_step(&self, id: TaskId, offer: &NewOffer, now: Timestamp) -> Option<OfferedStep> {
+        let mut task = self.load(id, now)?;
+        let needed = |step| step == offer.step || offer.needs.contains(&step);
+        task.rows.retain(|row| row.transition.step.is_some_and(needed));
+        Some(OfferedStep { task, step: offer.step, seq: offer.seq })
+    }
+
+    fn next_in(&self, request: &ClaimRequest, now: Timestamp) -> Option<Duration> {
+        let queues = request.routes.iter().filter_map(|route| self.queue.get(route));
+        let next = queues.filter_map(|queue| queue.first()).map(|(wake_at, _)| *wake_at).min()?;
+        Some(Duration::try_from(next.duration_since(now)).unwrap_or_default())
+    }
+}
