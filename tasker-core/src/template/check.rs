@@ -16,7 +16,7 @@ use crate::dag::Dag;
 use crate::{Fingerprint, Json};
 
 /// The most steps that a template may have.
-pub(super) const MAX_STEPS: usize = 100_000;
+pub(super) const MAX_STEPS: usize = 50_000;
 /// The most attempts that a step may have.
 pub(super) const MAX_RETRY_LIMIT: u32 = 1_000_000;
 /// The longest name, in bytes.
