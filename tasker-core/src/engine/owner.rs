@@ -171,11 +171,6 @@ impl Owner {
 
     fn own(&mut self, held: Held) {
         let id = held.snapshot.id();
-        let template = held.snapshot.template().clone();
-        if held.snapshot.version() == FIRST_CLAIM {
-            let now = self.clock.now();
-            self.core.shared.events.tell(id, &template, now, || EventKind::TaskStarted);
-        }
         if let Some(known) = self.held.get(&id) {
             let same = known.snapshot.version() == held.snapshot.version();
             if same && known.is_of(&held.incarnation) {
@@ -184,12 +179,16 @@ impl Owner {
             }
             self.let_go(id);
         }
+        if held.snapshot.version() == FIRST_CLAIM {
+            let (template, now) = (held.snapshot.template(), self.clock.now());
+            self.core.shared.events.tell(id, template, now, || EventKind::TaskStarted);
+        }
         self.held.insert(id, held);
         self.begin(id);
     }
 
     /// Looks at a task that has just come into the owner's hands.
-    pub(super) fn begin(&mut self, id: TaskId) {
+    fn begin(&mut self, id: TaskId) {
         let now = self.clock.now();
         let Some(held) = self.held.get_mut(&id) else { return };
         // Nearly every task may simply run; whatever is to be written is decided in turn.
@@ -206,15 +205,8 @@ impl Owner {
         if self.stopping {
             return;
         }
-        let mut parked = false;
-        for step in held.snapshot.take_runnable(now) {
-            if held.handler(step).is_some() {
-                self.queue.push_back((id, step, Whose::Mine));
-            } else {
-                held.snapshot.park(step);
-                parked = true;
-            }
-        }
+        let runnable = held.snapshot.take_runnable(now);
+        self.queue.extend(runnable.into_iter().map(|step| (id, step, Whose::Mine)));
         if let Some(at) = held.snapshot.next_due() {
             // All that is due was taken above, so this is in the future.
             let wait = Duration::try_from(at.duration_since(now)).unwrap_or_default();
@@ -223,9 +215,6 @@ impl Owner {
                 held.due_at = Some(at);
                 self.due.push(Reverse((at, id)));
             }
-        }
-        if parked {
-            self.decide_on(id);
         }
     }
 
@@ -278,13 +267,21 @@ impl Owner {
                 self.decide_on(task);
                 continue;
             }
-            // It was looked up before it was queued, so it is there.
-            let Some(handler) = held.handler(step) else { continue };
             // What waited for a slot may have been let go meanwhile, and got back.
             let taken = held.snapshot.step(step).state() == StepState::InProgress;
             if held.is_running(step) || (whose == Whose::Mine && !taken) {
                 continue;
             }
+            let Some(handler) = held.handler(step) else {
+                match whose {
+                    Whose::Mine => {
+                        held.snapshot.park(step);
+                        self.decide_on(task);
+                    }
+                    Whose::Theirs => drop(self.return_offer(task, step)),
+                }
+                continue;
+            };
             let template = held.snapshot.template().clone();
             self.runs += 1;
             let run = self.runs;

@@ -220,7 +220,7 @@ impl Owner {
 
     /// Forgets everything that was held under a name that is gone.
     fn abandon(&mut self, incarnation: &Arc<Incarnation>) {
-        let gone = |held: &Held| Arc::ptr_eq(&held.incarnation, incarnation);
+        let gone = |held: &Held| held.is_of(incarnation);
         let tasks: Vec<_> =
             self.held.iter().filter(|(_, held)| gone(held)).map(|(id, _)| *id).collect();
         tasks.into_iter().for_each(|id| self.let_go(id));
