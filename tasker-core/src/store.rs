@@ -6,6 +6,7 @@
 //! that it names, may be called by any number of processes at once, and may be dropped at any
 //! await: it then has happened wholly or not at all, and a transaction is never left open.
 
+pub mod board;
 mod change;
 pub mod memory;
 

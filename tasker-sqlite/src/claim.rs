@@ -15,7 +15,7 @@ use tasker_core::{TaskId, WorkerId};
 
 use crate::bulk::Values;
 use crate::fault::{Fault, unless_unreadable};
-use crate::rows::{Columns, Line, Standing, read_line, timestamp};
+use crate::rows::{Columns, Line, read_line, read_standing, timestamp};
 use crate::session::{Ask, Session};
 
 /// For how long nobody looks again at what cannot be read.
@@ -70,7 +70,7 @@ async fn left_over(
         if holding.contains(&id) {
             continue;
         }
-        let standing = Standing::read(&mut Columns::of(&row));
+        let standing = read_standing(&mut Columns::of(&row));
         missing.extend(unless_unreadable(id, standing)?);
     }
     for (id, standing) in &missing {

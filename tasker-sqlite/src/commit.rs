@@ -1,20 +1,18 @@
 //! Applies changes: reads where their tasks stand, checks in memory what each change assumed, and
 //! writes the effects of all those that hold with a few statements.
 
-mod board;
-
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use tasker_core::TaskId;
 use tasker_core::history::Author;
-use tasker_core::store::{Applied, Assumption, Committed, NewOffer, TaskChange, Then};
+use tasker_core::store::board::{Board, Offer, Told, Unqueued, log_of};
+use tasker_core::store::{Applied, Committed, NewOffer, TaskChange};
 
-use self::board::{Board, Offer};
 use crate::bulk::{Bulk, Values};
 use crate::create::{HISTORY, QUEUE};
 use crate::fault::Fault;
-use crate::rows::{Columns, Standing, count, log_of, nanos, timestamp};
+use crate::rows::{Columns, count, nanos, read_standing, timestamp};
 use crate::session::{Ask, Session};
 
 macro_rules! bulk {
@@ -77,11 +75,11 @@ async fn read<'a>(
     }
     let unknown: Vec<TaskId> = unknown.into_iter().collect();
     for row in session.fetch_bulk(&TASKS, &unknown, put_task).await? {
-        let (id, standing) = Standing::read(&mut Columns::of(&row))?;
+        let (id, standing) = read_standing(&mut Columns::of(&row))?;
         board.place(id, standing);
     }
     let of_offers: HashSet<TaskId> =
-        changes().filter(|change| concerns_offers(change)).map(|change| change.task).collect();
+        changes().filter(|change| change.concerns_offers()).map(|change| change.task).collect();
     if !of_offers.is_empty() && session.extras().await?.offers {
         let of_offers: Vec<TaskId> = of_offers.into_iter().collect();
         for row in session.fetch_bulk(&OFFERS, &of_offers, put_task).await? {
@@ -118,11 +116,6 @@ fn offer_log(offer: &NewOffer) -> i64 {
     log_of(Some(offer.step))
 }
 
-fn concerns_offers(change: &TaskChange) -> bool {
-    let by_holder = matches!(change.assumes, Assumption::OfferHeld { .. });
-    by_holder || !change.offers.is_empty() || change.then != Then::Keep
-}
-
 fn put_task(values: &mut Values, id: &TaskId) {
     values.put_task(*id);
 }
@@ -144,7 +137,7 @@ async fn write(session: &mut Session<'_>, board: Board<'_>) -> Result<(), Fault>
             values.put(what.detail.as_ref().map(|json| json.as_str()));
         })
         .await?;
-    for (task, route, wake_at, template) in effects.unqueued {
+    for Unqueued { task, route, template, wake_at } in effects.unqueued {
         let mut values = Values::default();
         match route {
             Some(route) => values.put(route),
@@ -157,8 +150,8 @@ async fn write(session: &mut Session<'_>, board: Board<'_>) -> Result<(), Fault>
         session.run(include_str!("../queries/delete_queue.sql"), values).await?;
     }
     session
-        .run_bulk(&QUEUE, &effects.queued, |values, (task, route, wake_at)| {
-            values.put(&**route).put(*wake_at).put_task(*task);
+        .run_bulk(&QUEUE, &effects.queued, |values, queued| {
+            values.put(&*queued.route).put(queued.wake_at).put_task(queued.task);
         })
         .await?;
     session
@@ -182,7 +175,7 @@ async fn write(session: &mut Session<'_>, board: Board<'_>) -> Result<(), Fault>
         .await?;
     let news = effects.news;
     session
-        .run_bulk(&NEWS, &news, |values, (worker, task, row)| {
+        .run_bulk(&NEWS, &news, |values, Told { worker, task, row }| {
             values.put_worker(*worker).put_task(*task);
             values.put(row.map(|(step, _)| step)).put(row.map(|(_, seq)| seq));
         })

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use tasker_core::history::Author;
+use tasker_core::store::board::{OWN_LOG, Standing, after};
 use tasker_core::store::{Created, NewTask, Route, input_digest};
 use tasker_core::{Json, TaskId, TaskState, WorkerId};
 
 use crate::bulk::{Bulk, Values};
 use crate::fault::Fault;
-use crate::rows::{Columns, OWN_LOG, SUBMITTED, Standing, after, count, timestamp};
+use crate::rows::{Columns, SUBMITTED, count, timestamp};
 use crate::session::{Ask, Session};
 
 static TASKS: LazyLock<Bulk> =

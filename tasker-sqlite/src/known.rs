@@ -6,9 +6,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use tasker_core::store::board::Standing;
 use tasker_core::{TaskId, WorkerId};
-
-use crate::rows::Standing;
 
 /// Above this many tasks the cache starts anew.
 const CAPACITY: usize = 100_000;

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use tasker_core::WorkerId;
 use tasker_core::history::Occurrence;
+use tasker_core::store::board::after;
 use tasker_core::store::{Heartbeat, Renewed, RunningStep};
 
 use crate::bulk::Values;
 use crate::fault::Fault;
-use crate::rows::{Columns, after, nanos, timestamp};
+use crate::rows::{Columns, nanos, timestamp};
 use crate::session::{Ask, Session};
 
 /// For how long the ids of former workers are refused: longer than any process hangs.

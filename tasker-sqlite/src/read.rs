@@ -7,7 +7,7 @@ use tasker_core::{TaskId, TaskState};
 
 use crate::bulk::Values;
 use crate::fault::Fault;
-use crate::rows::{Columns, Standing, Unfolding, count, read_line, timestamp};
+use crate::rows::{Columns, Unfolding, count, read_line, read_standing, timestamp};
 use crate::templates::Templates;
 
 pub(crate) async fn load(
@@ -22,7 +22,7 @@ pub(crate) async fn load(
     let rows = query.fetch_all(&mut *connection).await?;
     let now = Timestamp::now().as_microsecond();
     let Some(first) = rows.first() else { return Ok(None) };
-    let (id, standing) = Standing::read(&mut Columns::of(first))?;
+    let (id, standing) = read_standing(&mut Columns::of(first))?;
     let template = templates.get(&mut connection, standing.template).await?;
     let mut unfolding = Unfolding::new(id, standing, template);
     for row in &rows {

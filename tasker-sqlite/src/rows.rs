@@ -8,14 +8,12 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Decode, Row, Sqlite, TypeInfo, ValueRef};
 use tasker_core::history::{Author, Occurrence, OccurrenceColumns, Recorded, Transition};
 use tasker_core::store::StoredTask;
-use tasker_core::{Json, StepIndex, TaskId, TaskState, TaskTemplate, WorkerId};
+use tasker_core::store::board::{OWN_LOG, Standing};
+use tasker_core::{Json, StepIndex, TaskId, TaskTemplate, WorkerId};
 use uuid::Uuid;
 
 use crate::bulk::Values;
 use crate::fault::Fault;
-
-/// Whose log a task's own rows are in.
-pub(crate) const OWN_LOG: i64 = -1;
 
 /// The kind of row 0 of a task's own log, which holds the task's input.
 pub(crate) const SUBMITTED: &str = "submitted";
@@ -33,7 +31,7 @@ impl<'r> Columns<'r> {
 
     /// Passes over the columns of `task`.
     pub(crate) fn skip_task(&mut self) {
-        self.at += Standing::COLUMNS;
+        self.at += TASK_COLUMNS;
     }
 
     pub(crate) fn next<T: Decode<'r, Sqlite>>(&mut self) -> Result<T, Fault> {
@@ -91,48 +89,24 @@ impl Values {
     }
 }
 
-/// Where a task stands: its row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Standing {
-    pub(crate) template: i64,
-    pub(crate) state: TaskState,
-    pub(crate) degraded: bool,
-    pub(crate) version: u64,
-    pub(crate) owner: Option<WorkerId>,
-    pub(crate) route: Option<Arc<str>>,
-    pub(crate) wake_at: Option<i64>,
-    pub(crate) created_at: i64,
-    pub(crate) ended_at: Option<i64>,
-}
+/// How many columns of `task` the queries name.
+const TASK_COLUMNS: usize = 10;
 
-impl Standing {
-    const COLUMNS: usize = 10;
-
-    /// Reads the columns of `task` in the order in which all queries name them.
-    pub(crate) fn read(columns: &mut Columns<'_>) -> Result<(TaskId, Self), Fault> {
-        let id = columns.task()?;
-        let template = columns.next()?;
-        let state = columns.next::<&str>()?.parse()?;
-        let degraded = columns.next()?;
-        let version = columns.next::<i64>()?.unsigned_abs();
-        let owner = columns.maybe_worker()?;
-        let route = columns.next::<Option<&str>>()?.map(Arc::from);
-        let wake_at = columns.next()?;
-        let created_at = columns.next()?;
-        let ended_at = columns.next()?;
-        let standing = Self {
-            template,
-            state,
-            degraded,
-            version,
-            owner,
-            route,
-            wake_at,
-            created_at,
-            ended_at,
-        };
-        Ok((id, standing))
-    }
+/// Reads the columns of `task` in the order in which all queries name them.
+pub(crate) fn read_standing(columns: &mut Columns<'_>) -> Result<(TaskId, Standing), Fault> {
+    let id = columns.task()?;
+    let standing = Standing {
+        template: columns.next()?,
+        state: columns.next::<&str>()?.parse()?,
+        degraded: columns.next()?,
+        version: columns.next::<i64>()?.unsigned_abs(),
+        owner: columns.maybe_worker()?,
+        route: columns.next::<Option<&str>>()?.map(Arc::from),
+        wake_at: columns.next()?,
+        created_at: columns.next()?,
+        ended_at: columns.next()?,
+    };
+    Ok((id, standing))
 }
 
 /// A row of history as it is stored: the task's input, or something that happened.
@@ -208,21 +182,10 @@ impl Unfolding {
     }
 }
 
-/// A log's number in the table.
-pub(crate) fn log_of(step: Option<StepIndex>) -> i64 {
-    step.map_or(OWN_LOG, |step| i64::from(step.0))
-}
-
 /// A time as it is in the API.
 pub(crate) fn timestamp(micros: i64) -> Result<Timestamp, Fault> {
     Timestamp::from_microsecond(micros)
         .map_err(|_| Fault::Unreadable("a time is out of range".to_owned()))
-}
-
-/// The time that is a while after another, never too early and never out of range.
-pub(crate) fn after(now: i64, wait: Duration) -> i64 {
-    let micros = i64::try_from(wait.as_nanos().div_ceil(1_000)).unwrap_or(i64::MAX);
-    now.saturating_add(micros).min(Timestamp::MAX.as_microsecond())
 }
 
 /// How long it is from now until a time; zero if it has come.

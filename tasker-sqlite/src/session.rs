@@ -5,13 +5,14 @@ use std::sync::{Arc, LazyLock};
 
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use tasker_core::store::StoredTask;
+use tasker_core::store::board::Standing;
 use tasker_core::{TaskId, TaskTemplate, WorkerId};
 use tokio::sync::oneshot;
 
 use crate::bulk::{Bulk, Values};
 use crate::fault::{Fault, unless_unreadable};
 use crate::known::{Extras, Known};
-use crate::rows::{Columns, Standing, Unfolding, read_line};
+use crate::rows::{Columns, Unfolding, read_line};
 use crate::templates::Templates;
 
 static HISTORY: LazyLock<Bulk> =

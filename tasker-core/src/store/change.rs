@@ -30,6 +30,12 @@ impl TaskChange {
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty() && self.offers.is_empty() && self.then == Then::Keep
     }
+
+    /// Whether it makes, settles or withdraws offers, so that a store has to know those that stand.
+    pub fn concerns_offers(&self) -> bool {
+        let by_holder = matches!(self.assumes, Assumption::OfferHeld { .. });
+        by_holder || !self.offers.is_empty() || self.then != Then::Keep
+    }
 }
 
 /// What must be true for a change to be applied.

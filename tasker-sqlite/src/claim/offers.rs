@@ -2,13 +2,14 @@
 
 use std::sync::LazyLock;
 
+use tasker_core::store::board::{OWN_LOG, after};
 use tasker_core::store::{ClaimRequest, OfferedStep};
 use tasker_core::{StepIndex, TaskId, WorkerId};
 
 use super::{ROUNDS, SET_ASIDE};
 use crate::bulk::{Bulk, Values};
 use crate::fault::{Fault, unless_unreadable};
-use crate::rows::{Columns, Line, OWN_LOG, Standing, Unfolding, after, count, read_line};
+use crate::rows::{Columns, Line, Unfolding, count, read_line, read_standing};
 use crate::session::Session;
 
 static HOLD: LazyLock<Bulk> =
@@ -125,7 +126,7 @@ async fn offered_step(session: &mut Session<'_>, offer: &Held) -> Result<Offered
     let rows = session.fetch_bulk(&TASKS, &[task], |values, id| _ = values.put_task(*id)).await?;
     let row = rows.first();
     let row = row.ok_or_else(|| Fault::Unreadable("an offer is of no task".to_owned()))?;
-    let (_, standing) = Standing::read(&mut Columns::of(row))?;
+    let (_, standing) = read_standing(&mut Columns::of(row))?;
     let template = session.template(standing.template).await?;
     let mut unfolding = Unfolding::new(task, standing, template);
     let steps: Vec<i64> = needs.into_iter().chain([step]).map(i64::from).chain([OWN_LOG]).collect();

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use sqlx::sqlite::SqliteRow;
 use tasker_core::store::StoredTask;
+use tasker_core::store::board::{Standing, after};
 use tasker_core::{TaskId, TaskState, WorkerId};
 
 use super::{ROUNDS, SET_ASIDE};
 use crate::bulk::{Bulk, Values};
 use crate::fault::{Fault, unless_unreadable};
-use crate::rows::{Columns, Standing, after, until};
+use crate::rows::{Columns, read_standing, until};
 use crate::session::Session;
 
 static CLAIM: LazyLock<Bulk> =
@@ -33,7 +34,7 @@ impl Candidate {
         let mut columns = Columns::of(&self.row);
         columns.next::<i64>()?;
         columns.task()?;
-        Ok(Standing::read(&mut columns)?.1)
+        Ok(read_standing(&mut columns)?.1)
     }
 }
 
