@@ -87,6 +87,7 @@ mod event;
 mod handler;
 pub mod history;
 mod json;
+mod priority;
 mod registry;
 mod retry;
 pub mod snapshot;
@@ -110,6 +111,7 @@ pub use handler::{
 pub use history::{Failure, FailureClass};
 pub use jiff::Timestamp;
 pub use json::Json;
+pub use priority::{Priority, UnknownPriority};
 pub use registry::RegisterError;
 pub use retry::{Backoff, RetryPolicy, Strategy};
 pub use status::{HistoryEntry, Progress, StepStatus, TaskStatus};

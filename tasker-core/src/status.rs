@@ -9,7 +9,7 @@ use crate::decide;
 use crate::history::{AfterFailure, Author, Failure, Occurrence, Recorded};
 use crate::snapshot::Snapshot;
 use crate::store::StoredTask;
-use crate::{Json, StepIndex, StepState, StepTemplate, TaskId, TaskState, TaskType};
+use crate::{Json, Priority, StepIndex, StepState, StepTemplate, TaskId, TaskState, TaskType};
 
 /// Where a task and each of its steps stands.
 #[derive(Clone, Debug, Serialize)]
@@ -19,6 +19,8 @@ pub struct TaskStatus {
     pub id: TaskId,
     /// Its kind.
     pub task_type: TaskType,
+    /// How urgent it is.
+    pub priority: Priority,
     /// Its state.
     pub state: TaskState,
     /// Whether an optional step failed or a fallback took over.
@@ -143,6 +145,7 @@ impl TaskStatus {
         Self {
             id: stored.id,
             task_type: task.template().task_type().clone(),
+            priority: stored.priority,
             state: stored.state,
             degraded: stored.degraded,
             context: stored.context.clone(),

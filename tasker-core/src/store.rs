@@ -19,7 +19,7 @@ use jiff::Timestamp;
 
 pub use self::change::{Applied, Assumption, Committed, NewOffer, TaskChange, Then};
 use crate::history::{Author, Recorded};
-use crate::{Fingerprint, Json, StepIndex, TaskId, TaskState, TaskTemplate, WorkerId};
+use crate::{Fingerprint, Json, Priority, StepIndex, TaskId, TaskState, TaskTemplate, WorkerId};
 
 /// Where tasks live.
 #[async_trait]
@@ -39,10 +39,11 @@ pub trait StateStore: Send + Sync + 'static {
 
     /// Hands work to a worker: queued tasks, offered steps, and news of the tasks that it owns.
     ///
-    /// Two callers never get the same task or offer, and nobody waits for another's locks. Tasks
-    /// come in the order of their `wake_at`, fairly over the routes; their version is one higher
-    /// than before, their state is `in_progress`, and they bring their context and whole history,
-    /// so nothing else needs to be read. News is handed out once. If the lease is gone the answer
+    /// Two callers never get the same task or offer, and nobody waits for another's locks. Nothing
+    /// is handed out before its `wake_at`. What is due comes in the order of its
+    /// [rank](Priority::rank), fairly over the routes: each route has a turn before one has two.
+    /// The tasks' version is one higher than before, their state is `in_progress`, and they bring
+    /// their context and whole history, so nothing else needs to be read. News is handed out once. If the lease is gone the answer
     /// is [`Claimed::LeaseLost`] and nothing happened.
     async fn claim(&self, request: ClaimRequest) -> Result<Claimed, StoreError>;
 
@@ -103,6 +104,8 @@ pub struct NewTask {
     pub idempotency_key: Option<String>,
     /// How long from now until it may be claimed; zero for at once.
     pub delay: Duration,
+    /// How urgent it is, for as long as it is stored.
+    pub priority: Priority,
 }
 
 impl NewTask {
@@ -285,6 +288,8 @@ pub struct StoredTask {
     pub template: Arc<TaskTemplate>,
     /// Its input.
     pub context: Json,
+    /// How urgent it is, whatever becomes of it.
+    pub priority: Priority,
     /// Its state.
     pub state: TaskState,
     /// Whether it ended although an optional step failed.

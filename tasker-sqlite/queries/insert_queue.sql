@@ -1,6 +1,6 @@
 -- Queues tasks.
--- Each row: route, wake_at, task
-INSERT INTO queue (route, wake_at, task)
+-- Each row: route, priority, wake_at, task
+INSERT INTO queue (route, priority, wake_at, task)
 SELECT *
-FROM (VALUES /* rows */ (?, ?, ?))
+FROM (VALUES /* rows */ (?, ?, ?, ?))
 WHERE column1 IS NOT NULL

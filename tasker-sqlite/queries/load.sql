@@ -1,8 +1,8 @@
 -- A task with its whole history, its input included, in one snapshot.
 -- ?1 task
 SELECT
-    task.id, task.template, task.state, task.degraded, task.version, task.owner, task.route,
-    task.wake_at, task.created_at, task.ended_at,
+    task.id, task.template, task.priority, task.state, task.degraded, task.version, task.owner,
+    task.route, task.wake_at, task.created_at, task.ended_at,
     history.task, history.step, history.seq, history.at, history.author, history.attempt,
     history.ran_for, history.kind, history.result, history.detail
 FROM task

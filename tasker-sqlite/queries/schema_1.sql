@@ -15,6 +15,7 @@ CREATE TABLE template (
 CREATE TABLE task (
     id         BLOB NOT NULL PRIMARY KEY,
     template   INTEGER NOT NULL,        -- template.key
+    priority   INTEGER NOT NULL,        -- -1, 0 or 1: the higher, the more urgent
     state      TEXT NOT NULL,
     degraded   INTEGER NOT NULL,        -- 1: ended although an optional step failed
     version    INTEGER NOT NULL,        -- counts claims, releases, ends and operators' actions
@@ -47,12 +48,14 @@ CREATE TABLE history (
     PRIMARY KEY (task, step, seq)
 ) STRICT, WITHOUT ROWID;
 
--- The tasks that wait to be claimed, in the order in which they are.
+-- The tasks that wait to be claimed: those of one priority on one route in the order in which they
+-- are.
 CREATE TABLE queue (
-    route   TEXT NOT NULL,
-    wake_at INTEGER NOT NULL,
-    task    BLOB NOT NULL,
-    PRIMARY KEY (route, wake_at, task)
+    route    TEXT NOT NULL,
+    priority INTEGER NOT NULL,          -- task.priority
+    wake_at  INTEGER NOT NULL,
+    task     BLOB NOT NULL,
+    PRIMARY KEY (route, priority, wake_at, task)
 ) STRICT, WITHOUT ROWID;
 
 -- Keys under which tasks were submitted.

@@ -1,6 +1,7 @@
 -- The tasks that a worker owns.
 -- ?1 worker
-SELECT id, template, state, degraded, version, owner, route, wake_at, created_at, ended_at
+SELECT
+    id, template, priority, state, degraded, version, owner, route, wake_at, created_at, ended_at
 FROM task
 WHERE owner = ?1
 ORDER BY id

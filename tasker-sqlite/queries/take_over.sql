@@ -9,8 +9,8 @@ SELECT
 FROM task
 WHERE task.owner = ?1;
 
-INSERT INTO queue (route, wake_at, task)
-SELECT template.task_type, ?2, task.id
+INSERT INTO queue (route, priority, wake_at, task)
+SELECT template.task_type, task.priority, ?2, task.id
 FROM task
 JOIN template ON template.key = task.template
 WHERE task.owner = ?1;

@@ -137,7 +137,7 @@ async fn write(session: &mut Session<'_>, board: Board<'_>) -> Result<(), Fault>
             values.put(what.detail.as_ref().map(|json| json.as_str()));
         })
         .await?;
-    for Unqueued { task, route, template, wake_at } in effects.unqueued {
+    for Unqueued { task, route, template, priority, wake_at } in effects.unqueued {
         let mut values = Values::default();
         match route {
             Some(route) => values.put(route),
@@ -146,12 +146,13 @@ async fn write(session: &mut Session<'_>, board: Board<'_>) -> Result<(), Fault>
                 values.put(template.task_type().to_string())
             }
         };
-        values.put(wake_at).put_task(task);
+        values.put(priority.to_stored()).put(wake_at).put_task(task);
         session.run(include_str!("../queries/delete_queue.sql"), values).await?;
     }
     session
         .run_bulk(&QUEUE, &effects.queued, |values, queued| {
-            values.put(&*queued.route).put(queued.wake_at).put_task(queued.task);
+            values.put(&*queued.route).put(queued.priority.to_stored());
+            values.put(queued.wake_at).put_task(queued.task);
         })
         .await?;
     session

@@ -99,6 +99,7 @@ async fn standing(
     let template = session.templates.key_of(session.connection, &task.template).await?;
     let queued = Standing {
         template,
+        priority: task.priority,
         state: TaskState::Pending,
         degraded: false,
         version: 0,
@@ -123,7 +124,8 @@ async fn standing(
 async fn store(session: &mut Session<'_>, arrivals: &[Arrival<'_>]) -> Result<(), Fault> {
     session
         .run_bulk(&TASKS, arrivals, |values, Arrival { task, standing }| {
-            values.put_task(task.id).put(standing.template).put(standing.state.as_str());
+            values.put_task(task.id).put(standing.template).put(standing.priority.to_stored());
+            values.put(standing.state.as_str());
             values.put(count(standing.version)).put_maybe_worker(standing.owner);
             values.put(standing.wake_at).put(standing.created_at);
         })
@@ -142,7 +144,8 @@ async fn store(session: &mut Session<'_>, arrivals: &[Arrival<'_>]) -> Result<()
         .collect();
     session
         .run_bulk(&QUEUE, &queued, |values, (task, wake_at)| {
-            values.put(Route::of(&task.template).as_str()).put(*wake_at).put_task(task.id);
+            values.put(Route::of(&task.template).as_str()).put(task.priority.to_stored());
+            values.put(*wake_at).put_task(task.id);
         })
         .await?;
     let keyed: Vec<_> = arrivals

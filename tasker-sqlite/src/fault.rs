@@ -5,7 +5,7 @@
 
 use tasker_core::history::UnreadableRow;
 use tasker_core::store::StoreError;
-use tasker_core::{TaskId, TemplateError, UnknownState};
+use tasker_core::{TaskId, TemplateError, UnknownPriority, UnknownState};
 
 /// Why a transaction failed.
 #[derive(Debug, thiserror::Error)]
@@ -156,6 +156,12 @@ impl From<UnreadableRow> for Fault {
 
 impl From<UnknownState> for Fault {
     fn from(error: UnknownState) -> Self {
+        Self::Unreadable(error.to_string())
+    }
+}
+
+impl From<UnknownPriority> for Fault {
+    fn from(error: UnknownPriority) -> Self {
         Self::Unreadable(error.to_string())
     }
 }

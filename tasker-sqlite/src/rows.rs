@@ -9,7 +9,7 @@ use sqlx::{Decode, Row, Sqlite, TypeInfo, ValueRef};
 use tasker_core::history::{Author, Occurrence, OccurrenceColumns, Recorded, Transition};
 use tasker_core::store::StoredTask;
 use tasker_core::store::board::{OWN_LOG, Standing};
-use tasker_core::{Json, StepIndex, TaskId, TaskTemplate, WorkerId};
+use tasker_core::{Json, Priority, StepIndex, TaskId, TaskTemplate, WorkerId};
 use uuid::Uuid;
 
 use crate::bulk::Values;
@@ -90,13 +90,14 @@ impl Values {
 }
 
 /// How many columns of `task` the queries name.
-const TASK_COLUMNS: usize = 10;
+const TASK_COLUMNS: usize = 11;
 
 /// Reads the columns of `task` in the order in which all queries name them.
 pub(crate) fn read_standing(columns: &mut Columns<'_>) -> Result<(TaskId, Standing), Fault> {
     let id = columns.task()?;
     let standing = Standing {
         template: columns.next()?,
+        priority: Priority::from_stored(columns.next()?)?,
         state: columns.next::<&str>()?.parse()?,
         degraded: columns.next()?,
         version: columns.next::<i64>()?.unsigned_abs(),
@@ -169,6 +170,7 @@ impl Unfolding {
             id,
             template,
             context: input.ok_or_else(|| Fault::Unreadable("a task has no input".to_owned()))?,
+            priority: standing.priority,
             state: standing.state,
             degraded: standing.degraded,
             version: standing.version,

@@ -12,7 +12,7 @@ use crate::registry::Found;
 use crate::snapshot::Snapshot;
 use crate::store::{Created, NewTask, StoreError, input_digest};
 use crate::template::ContextFault;
-use crate::{Json, TaskId};
+use crate::{Json, Priority, TaskId};
 use std::sync::Arc;
 
 /// A task that somebody wants run.
@@ -22,6 +22,7 @@ pub struct TaskRequest {
     context: Json,
     idempotency_key: Option<String>,
     delay: Duration,
+    priority: Priority,
 }
 
 /// The most bytes that an idempotency key may have.
@@ -38,8 +39,13 @@ impl TaskRequest {
         task: impl Into<String>,
         context: &C,
     ) -> Result<Self, serde_json::Error> {
-        let context = Json::of(context)?;
-        Ok(Self { task: task.into(), context, idempotency_key: None, delay: Duration::ZERO })
+        Ok(Self {
+            task: task.into(),
+            context: Json::of(context)?,
+            idempotency_key: None,
+            delay: Duration::ZERO,
+            priority: Priority::Normal,
+        })
     }
 
     /// Makes a repeated submission answer with the first task: same key and same context for the
@@ -59,6 +65,16 @@ impl TaskRequest {
     #[must_use]
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
+        self
+    }
+
+    /// Says how urgent the task is, from its submission to its end; normal if nobody says.
+    ///
+    /// Urgent tasks are handed out before others that wait for a worker; what runs already goes on.
+    /// A repetition with the same idempotency key leaves the first task its priority.
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
         self
     }
 }
@@ -183,7 +199,7 @@ impl Tasker {
 
     /// Everything that can be refused is refused here, before anything is stored.
     async fn prepare(&self, request: TaskRequest) -> Result<NewTask, SubmitError> {
-        let TaskRequest { task, context, idempotency_key, delay } = request;
+        let TaskRequest { task, context, idempotency_key, delay, priority } = request;
         let fits = |key: &String| {
             !key.is_empty() && key.len() <= MAX_KEY && !key.chars().any(char::is_control)
         };
@@ -201,7 +217,8 @@ impl Tasker {
         let context = handler.prepare(context).await?;
         let template = handler.template().clone();
         template.check_context(&context).map_err(SubmitError::InvalidContext)?;
-        Ok(NewTask { id: TaskId::new(), template, context, idempotency_key, delay })
+        let id = TaskId::new();
+        Ok(NewTask { id, template, context, idempotency_key, delay, priority })
     }
 }
 

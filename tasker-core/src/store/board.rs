@@ -15,12 +15,13 @@
 //! use tasker_core::history::Author;
 //! use tasker_core::store::board::{Board, Standing};
 //! use tasker_core::store::{Assumption, TaskChange, Then};
-//! use tasker_core::{TaskId, TaskState, WorkerId};
+//! use tasker_core::{Priority, TaskId, TaskState, WorkerId};
 //!
 //! let (task, worker) = (TaskId::new(), WorkerId::new());
 //! let mut board = Board::new(1_000);
 //! board.place(task, Standing {
 //!     template: 1,
+//!     priority: Priority::Normal,
 //!     state: TaskState::InProgress,
 //!     degraded: false,
 //!     version: 1,
@@ -51,7 +52,7 @@ use jiff::Timestamp;
 
 use super::{Assumption, NewOffer, TaskChange, Then};
 use crate::history::{Author, Transition};
-use crate::{StepIndex, TaskId, TaskState, WorkerId};
+use crate::{Priority, StepIndex, TaskId, TaskState, WorkerId};
 
 /// The number of a task's own log, beside those of its steps, which are their positions.
 pub const OWN_LOG: i64 = -1;
@@ -67,11 +68,19 @@ pub fn after(now: i64, wait: Duration) -> i64 {
     now.saturating_add(micros).min(Timestamp::MAX.as_microsecond())
 }
 
+/// A task's [rank](Priority::rank) as a row has it: the lowest is claimed first.
+pub fn rank(priority: Priority, wake_at: i64) -> i64 {
+    let head_start = i64::try_from(priority.head_start().as_micros()).unwrap_or(0);
+    wake_at.saturating_sub(head_start)
+}
+
 /// Where a task stands: its row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
     /// The store's own key of the template that the task is made of.
     pub template: i64,
+    /// How urgent it is; no change changes it.
+    pub priority: Priority,
     /// Its state.
     pub state: TaskState,
     /// Whether it ended although an optional step failed.
@@ -155,6 +164,8 @@ pub struct Unqueued {
     pub route: Option<Arc<str>>,
     /// The store's own key of the task's template.
     pub template: i64,
+    /// How urgent the task is.
+    pub priority: Priority,
     /// From when on the task could be claimed.
     pub wake_at: i64,
 }
@@ -166,6 +177,8 @@ pub struct Queued {
     pub task: TaskId,
     /// Who may claim it.
     pub route: Arc<str>,
+    /// How urgent it is.
+    pub priority: Priority,
     /// From when on it may be claimed.
     pub wake_at: i64,
 }
@@ -322,11 +335,13 @@ impl<'a> Board<'a> {
                 continue;
             }
             if let Some(wake_at) = stored.wake_at {
-                let Standing { template, route, .. } = stored;
-                effects.unqueued.push(Unqueued { task: id, route, template, wake_at });
+                let Standing { template, route, priority, .. } = stored;
+                let gone = Unqueued { task: id, route, template, priority, wake_at };
+                effects.unqueued.push(gone);
             }
             if let (Some(wake_at), Some(route)) = (now.wake_at, &now.route) {
-                effects.queued.push(Queued { task: id, route: Arc::clone(route), wake_at });
+                let (route, priority) = (Arc::clone(route), now.priority);
+                effects.queued.push(Queued { task: id, route, priority, wake_at });
             }
             effects.moved.push((id, now));
         }

@@ -19,7 +19,9 @@ use crate::store::{
     Assumption, ClaimRequest, Created, Heartbeat, NewTask, Route, StateStore, StoreError,
     TaskChange, TaskQuery,
 };
-use crate::{Json, StepTemplate, TaskId, TaskState, TaskTemplate, TemplateError, WorkerId};
+use crate::{
+    Json, Priority, StepTemplate, TaskId, TaskState, TaskTemplate, TemplateError, WorkerId,
+};
 
 /// Two stores that do not answer alike, or one that does not answer.
 #[derive(Debug, thiserror::Error)]
@@ -164,7 +166,8 @@ impl Pair<'_> {
         let context = Json::from(serde_json::json!({ "number": dice.below(2), "text": "ï\"\\" }));
         let idempotency_key = dice.chance(40).then(|| format!("key {}", dice.below(4)));
         let delay = if dice.chance(25) { HOURS } else { Duration::ZERO };
-        NewTask { id: TaskId::new(), template, context, idempotency_key, delay }
+        let priority = Priority::ALL[dice.below(3)];
+        NewTask { id: TaskId::new(), template, context, idempotency_key, delay, priority }
     }
 
     async fn claim(&mut self) -> Result<(), Difference> {

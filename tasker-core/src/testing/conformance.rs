@@ -12,6 +12,7 @@ mod drops;
 mod fixture;
 mod lease;
 mod offer;
+mod priority;
 mod reads;
 mod rows;
 
@@ -152,9 +153,9 @@ macro_rules! store_conformance {
         }
         claim {
             two_callers_never_get_the_same: "Two callers never get the same task or offer, and nobody waits for another's locks.",
-            tasks_come_in_the_order_of_their_time: "Tasks come in the order of their `wake_at`.",
-            a_flood_on_one_route_leaves_room_for_others: "Tasks come in the order of their `wake_at`, fairly over the routes.",
-            a_busy_route_starves_nobody: "Tasks come in the order of their `wake_at`, fairly over the routes.",
+            tasks_come_in_the_order_of_their_time: "What is due comes in the order of its rank; tasks of one priority have the order of their times.",
+            a_flood_on_one_route_leaves_room_for_others: "What is due comes in the order of its rank, fairly over the routes: each route has a turn before one has two.",
+            a_busy_route_starves_nobody: "What is due comes in the order of its rank, fairly over the routes: each route has a turn before one has two.",
             nothing_is_handed_out_early: "How long from now until it may be claimed.",
             only_served_routes_are_handed_out: "The routes that it serves.",
             a_claimed_task_is_the_workers: "Their version is one higher than before, their state is `in_progress`.",
@@ -165,6 +166,16 @@ macro_rules! store_conformance {
             news_is_handed_out_once: "News is handed out once.",
             what_a_lost_answer_handed_out_is_recovered: "After a call whose answer was lost: the tasks that the worker holds. Whatever else stands in its name is handed out again.",
             offers_of_a_lost_answer_are_recovered: "Whatever else stands in its name is handed out again.",
+        }
+        priority {
+            urgent_tasks_come_first: "What is due comes in the order of its rank: a task of high priority goes before normal ones that became due up to ten minutes before it.",
+            a_priority_hands_nothing_out_early: "Nothing is handed out before its `wake_at`.",
+            priorities_leave_each_route_its_turn: "Fairly over the routes: each route has a turn before one has two.",
+            what_is_left_of_any_priority_is_told: "How long until the next queued task on its routes may be claimed. Zero if the claim took all that it asked for and there is more.",
+            a_claimed_task_keeps_its_priority: "How urgent it is, for as long as it is stored.",
+            a_priority_survives_a_release: "How urgent it is, whatever becomes of it.",
+            a_priority_survives_a_take_over: "How urgent it is, whatever becomes of it.",
+            a_repeated_submission_leaves_the_priority: "A task whose idempotency key is taken is not stored.",
         }
         commit {
             one_conflict_leaves_the_others: "A change whose assumption is false is left out whole and answered with `Applied::Conflict`; the others stand.",

@@ -10,8 +10,8 @@ use tasker_core::history::{Author, Failure, FailureClass, Occurrence, Recorded, 
 use tasker_core::snapshot::Snapshot;
 use tasker_core::store::{StoredTask, TaskChange, Then};
 use tasker_core::{
-    Backoff, Json, OnFailure, RetryPolicy, StepIndex, StepState, StepTemplate, Strategy, TaskId,
-    TaskState, TaskTemplate, WorkerId,
+    Backoff, Json, OnFailure, Priority, RetryPolicy, StepIndex, StepState, StepTemplate, Strategy,
+    TaskId, TaskState, TaskTemplate, WorkerId,
 };
 
 use crate::oracle::{self, Event, MAX_WAIT_MS, Reaction, Rule, View};
@@ -89,6 +89,7 @@ impl World {
             id: TaskId::new(),
             template: Arc::new(template(&rules)),
             context: Json::null(),
+            priority: Priority::Normal,
             state: TaskState::Pending,
             degraded: false,
             version: 0,

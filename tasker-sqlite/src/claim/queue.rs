@@ -3,13 +3,13 @@
 //! They are read before anything is written, so that one that cannot be read stays as it is.
 
 use std::collections::HashSet;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use sqlx::sqlite::SqliteRow;
 use tasker_core::store::StoredTask;
-use tasker_core::store::board::{Standing, after};
-use tasker_core::{TaskId, TaskState, WorkerId};
+use tasker_core::store::board::{Standing, after, rank};
+use tasker_core::{Priority, TaskId, TaskState, WorkerId};
 
 use super::{ROUNDS, SET_ASIDE};
 use crate::bulk::{Bulk, Values};
@@ -22,7 +22,8 @@ static CLAIM: LazyLock<Bulk> =
 
 /// A task that may be claimed, or will be.
 struct Candidate {
-    route: String,
+    route: Arc<str>,
+    priority: Priority,
     wake_at: i64,
     task: TaskId,
     /// Its row in the queue with its own, which may be unreadable.
@@ -30,6 +31,11 @@ struct Candidate {
 }
 
 impl Candidate {
+    /// Where it stands among those that are due.
+    fn place(&self) -> (i64, TaskId) {
+        (rank(self.priority, self.wake_at), self.task)
+    }
+
     fn standing(&self) -> Result<Standing, Fault> {
         let mut columns = Columns::of(&self.row);
         columns.next::<i64>()?;
@@ -65,46 +71,75 @@ async fn candidates(
     wanted: usize,
     routes: &str,
 ) -> Result<(Vec<Candidate>, Option<Duration>), Fault> {
-    let mut values = Values::default();
-    values.put(routes);
-    let mut next_at: Option<i64> = None;
-    let mut due = Vec::new();
-    let is_next = |next_at: Option<i64>, at: i64| Some(next_at.map_or(at, |next| next.min(at)));
-    for row in session.fetch(include_str!("../../queries/select_heads.sql"), values).await? {
-        let mut columns = Columns::of(&row);
-        let (route, wake_at): (String, i64) = (columns.next()?, columns.next()?);
-        if wake_at <= session.now {
-            due.push(route);
-        } else {
-            next_at = is_next(next_at, wake_at);
-        }
-    }
+    let Heads { due, mut next_at } = heads(session, routes).await?;
+    // One more than is wanted, to know when the next one is due.
+    let limit = i64::try_from(wanted).unwrap_or(i64::MAX).saturating_add(1);
     let mut turns = Vec::new();
-    for route in due {
-        // One more than is wanted, to know when the next one is due.
-        let limit = i64::try_from(wanted).unwrap_or(i64::MAX).saturating_add(1);
-        let mut values = Values::default();
-        values.put(route.as_str()).put(limit);
-        let query = include_str!("../../queries/select_candidates.sql");
-        for (turn, row) in session.fetch(query, values).await?.into_iter().enumerate() {
-            let mut columns = Columns::of(&row);
-            let (wake_at, task) = (columns.next()?, columns.task()?);
-            if wake_at <= session.now {
-                turns.push((turn, Candidate { route: route.clone(), wake_at, task, row }));
-            } else {
-                next_at = is_next(next_at, wake_at);
-                break;
+    for (route, lanes) in due {
+        let mut of_route = Vec::new();
+        for priority in lanes {
+            let mut values = Values::default();
+            values.put(&*route).put(priority.to_stored()).put(limit);
+            let query = include_str!("../../queries/select_candidates.sql");
+            for row in session.fetch(query, values).await? {
+                let mut columns = Columns::of(&row);
+                let (wake_at, task) = (columns.next()?, columns.task()?);
+                if wake_at > session.now {
+                    next_at = earliest(next_at, wake_at);
+                    break;
+                }
+                let route = Arc::clone(&route);
+                of_route.push(Candidate { route, priority, wake_at, task, row });
             }
         }
+        of_route.sort_by_key(Candidate::place);
+        turns.extend(of_route.into_iter().enumerate());
     }
-    turns.sort_by_key(|(turn, candidate)| (*turn, candidate.wake_at));
+    turns.sort_by_key(|(turn, candidate)| (*turn, candidate.place()));
     if turns.len() > wanted {
         next_at = Some(session.now);
         turns.truncate(wanted);
     }
     let mut chosen: Vec<Candidate> = turns.into_iter().map(|(_, candidate)| candidate).collect();
-    chosen.sort_by_key(|candidate| (candidate.wake_at, candidate.task));
+    chosen.sort_by_key(Candidate::place);
     Ok((chosen, next_at.map(|at| until(session.now, at))))
+}
+
+/// What the first tasks of all lanes say; a lane has the tasks of one priority on one route.
+struct Heads {
+    /// The routes on which there is something due, and the priorities of which there is.
+    due: Vec<(Arc<str>, Vec<Priority>)>,
+    /// When the first task of those lanes that have nothing due may be claimed.
+    next_at: Option<i64>,
+}
+
+async fn heads(session: &mut Session<'_>, routes: &str) -> Result<Heads, Fault> {
+    let mut values = Values::default();
+    values.put(routes);
+    for priority in Priority::ALL {
+        values.put(priority.to_stored());
+    }
+    let mut heads = Heads { due: Vec::new(), next_at: None };
+    for row in session.fetch(include_str!("../../queries/select_heads.sql"), values).await? {
+        let mut columns = Columns::of(&row);
+        let route: &str = columns.next()?;
+        let mut due = Vec::new();
+        for priority in Priority::ALL {
+            match columns.next::<Option<i64>>()? {
+                Some(wake_at) if wake_at <= session.now => due.push(priority),
+                Some(wake_at) => heads.next_at = earliest(heads.next_at, wake_at),
+                None => {}
+            }
+        }
+        if !due.is_empty() {
+            heads.due.push((route.into(), due));
+        }
+    }
+    Ok(heads)
+}
+
+fn earliest(known: Option<i64>, at: i64) -> Option<i64> {
+    Some(known.map_or(at, |known| known.min(at)))
 }
 
 /// Takes tasks out of the queue; those that can be read become a worker's, the others go back.
@@ -125,12 +160,13 @@ async fn take_chosen(
     }
     let standings = claimed.clone();
     let tasks = session.unfold(claimed).await?;
-    // What was chosen on a route is the head of its queue, so its last one bounds it.
-    let mut routes = HashSet::new();
+    // What was chosen of a lane is its head, so its last one bounds it.
+    let mut lanes = HashSet::new();
     for last in chosen.iter().rev() {
-        if routes.insert(last.route.as_str()) {
+        if lanes.insert((&*last.route, last.priority)) {
             let mut values = Values::default();
-            values.put(last.route.as_str()).put(last.wake_at).put_task(last.task);
+            values.put(&*last.route).put(last.priority.to_stored());
+            values.put(last.wake_at).put_task(last.task);
             session.run(include_str!("../../queries/delete_claimed.sql"), values).await?;
         }
     }
@@ -159,7 +195,7 @@ async fn set_aside(
     let taken: HashSet<TaskId> = taken.iter().map(|task| task.id).collect();
     for candidate in chosen.iter().filter(|candidate| !taken.contains(&candidate.task)) {
         let mut values = Values::default();
-        values.put_task(candidate.task).put(candidate.route.as_str());
+        values.put_task(candidate.task).put(&*candidate.route).put(candidate.priority.to_stored());
         values.put(after(session.now, SET_ASIDE));
         session.run(include_str!("../../queries/set_task_aside.sql"), values).await?;
     }

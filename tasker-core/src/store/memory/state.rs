@@ -15,17 +15,20 @@ use crate::store::{
     Applied, Assumption, Committed, Created, Heartbeat, NewOffer, NewTask, News, Renewed, Route,
     StoredTask, TaskChange, TaskQuery, TaskSummary, Then,
 };
-use crate::{Fingerprint, Json, StepIndex, TaskId, TaskState, TaskTemplate, WorkerId};
+use crate::{Fingerprint, Json, Priority, StepIndex, TaskId, TaskState, TaskTemplate, WorkerId};
 
 /// A log and a number in it; the task's own log is `None`.
 type RowKey = (Option<StepIndex>, u32);
+
+/// The queued tasks of one priority on one route, in the order in which they are claimed.
+type Lane = BTreeSet<(Timestamp, TaskId)>;
 
 /// Everything that the store keeps.
 #[derive(Clone, Debug, Default, Hash)]
 pub(crate) struct State {
     tasks: BTreeMap<TaskId, Task>,
     keys: BTreeMap<(String, String, String), TaskId>,
-    queue: BTreeMap<Route, BTreeSet<(Timestamp, TaskId)>>,
+    queue: BTreeMap<Route, BTreeMap<Priority, Lane>>,
     offers: BTreeMap<Route, BTreeSet<(TaskId, StepIndex)>>,
     workers: BTreeMap<WorkerId, Worker>,
     gone: BTreeSet<WorkerId>,
@@ -40,6 +43,7 @@ struct Task {
     template: Arc<TaskTemplate>,
     context: Json,
     input_digest: Option<Fingerprint>,
+    priority: Priority,
     state: TaskState,
     degraded: bool,
     version: u64,
@@ -109,6 +113,7 @@ impl State {
             template: new.template,
             context: new.context,
             input_digest,
+            priority: new.priority,
             state: TaskState::Pending,
             degraded: false,
             version: 0,
@@ -320,17 +325,18 @@ impl State {
         self.dequeue(id);
         if let Some(task) = self.tasks.get_mut(&id) {
             task.queued = Some((route.clone(), wake_at));
-            self.queue.entry(route).or_default().insert((wake_at, id));
+            let lanes = self.queue.entry(route).or_default();
+            lanes.entry(task.priority).or_default().insert((wake_at, id));
             self.has_news = true;
         }
     }
 
     fn dequeue(&mut self, id: TaskId) {
-        let queued = self.tasks.get_mut(&id).and_then(|task| task.queued.take());
-        if let Some((route, wake_at)) = queued
-            && let Some(queue) = self.queue.get_mut(&route)
-        {
-            queue.remove(&(wake_at, id));
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let Some((route, wake_at)) = task.queued.take() else { return };
+        let lanes = self.queue.get_mut(&route);
+        if let Some(lane) = lanes.and_then(|lanes| lanes.get_mut(&task.priority)) {
+            lane.remove(&(wake_at, id));
         }
     }
 
@@ -346,6 +352,7 @@ impl State {
             id,
             template: task.template.clone(),
             context: task.context.clone(),
+            priority: task.priority,
             state: task.state,
             degraded: task.degraded,
             version: task.version,

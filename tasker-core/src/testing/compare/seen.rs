@@ -20,10 +20,11 @@ pub(super) fn stored(task: &StoredTask) -> String {
     let waits = task.wake_at.map(|at| at.duration_since(task.now) > SignedDuration::from_hours(1));
     let past = |row: &Recorded| task.created_at <= row.at && row.at <= task.now;
     format!(
-        "{} {:?} {} {} degraded {} version {} {:?} ended {} waits {waits:?} in time {} {rows:#?}",
+        "{} {:?} {} {} {} degraded {} version {} {:?} ended {} waits {waits:?} in time {} {rows:#?}",
         task.id,
         task.template.fingerprint(),
         task.context,
+        task.priority,
         task.state,
         task.degraded,
         task.version,

@@ -9,7 +9,7 @@ use crate::store::{
     Applied, Assumption, ClaimRequest, Claimed, Committed, Created, Heartbeat, NewOffer, NewTask,
     Renewed, Route, StateStore, StoredTask, TaskChange, Then, Work,
 };
-use crate::{Json, StepIndex, StepTemplate, TaskId, TaskState, TaskTemplate, WorkerId};
+use crate::{Json, Priority, StepIndex, StepTemplate, TaskId, TaskState, TaskTemplate, WorkerId};
 
 pub(super) const LONG: Duration = Duration::from_secs(3600);
 pub(super) const FIRST: StepIndex = StepIndex(0);
@@ -32,6 +32,7 @@ pub(super) fn new_task(template: &Arc<TaskTemplate>) -> NewTask {
         context: Json::parse(r#"{"number":1}"#).unwrap(),
         idempotency_key: None,
         delay: Duration::ZERO,
+        priority: Priority::Normal,
     }
 }
 

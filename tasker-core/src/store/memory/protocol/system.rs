@@ -17,7 +17,7 @@ use super::worker::{Attempt, Borrowed, Progress, Stage, Transaction, Worker};
 use crate::decide;
 use crate::snapshot::Snapshot;
 use crate::store::{Heartbeat, NewTask, Route, StoredTask, TaskChange};
-use crate::{Json, RetryPolicy, StepIndex, StepTemplate, TaskId, TaskTemplate, WorkerId};
+use crate::{Json, Priority, RetryPolicy, StepIndex, StepTemplate, TaskId, TaskTemplate, WorkerId};
 
 /// How often something may go wrong, so that there is an end to what can happen.
 #[derive(Clone, Copy, Debug, Default, Hash)]
@@ -106,6 +106,7 @@ impl System {
             context: Json::null(),
             idempotency_key: None,
             delay: Duration::ZERO,
+            priority: Priority::Normal,
         };
         store.create(vec![new], None, Timestamp::UNIX_EPOCH);
         Self {

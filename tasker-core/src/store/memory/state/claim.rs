@@ -1,6 +1,6 @@
 //! What a claim hands out: queued tasks, offered steps, news.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -47,17 +47,23 @@ impl State {
         Claimed::Work(Work { now, tasks, offers, news, next_in })
     }
 
-    /// The queued tasks that a claim gets, oldest first: each route has a turn before one has two.
+    /// The queued tasks that a claim gets, by rank: each route has a turn before one has two.
     fn due(&self, request: &ClaimRequest, now: Timestamp) -> Vec<TaskId> {
-        let queues = request.routes.iter().filter_map(|route| self.queue.get(route));
-        let turns = queues.flat_map(|queue| {
-            let due = queue.iter().take(request.tasks).take_while(|(wake_at, _)| *wake_at <= now);
-            due.enumerate().map(|(turn, (wake_at, id))| (turn, *wake_at, *id))
-        });
-        let mut turns: Vec<_> = turns.collect();
+        let mut turns = Vec::new();
+        for lanes in request.routes.iter().filter_map(|route| self.queue.get(route)) {
+            let due = lanes.iter().flat_map(|(priority, lane)| {
+                let first = lane.iter().take(request.tasks);
+                let due = first.take_while(|(wake_at, _)| *wake_at <= now);
+                due.map(|(wake_at, id)| (priority.rank(*wake_at), *id))
+            });
+            let mut due: Vec<_> = due.collect();
+            due.sort_unstable();
+            let due = due.into_iter().take(request.tasks).enumerate();
+            turns.extend(due.map(|(turn, (rank, id))| (turn, rank, id)));
+        }
         turns.sort_unstable();
         turns.truncate(request.tasks);
-        turns.sort_unstable_by_key(|(_, wake_at, id)| (*wake_at, *id));
+        turns.sort_unstable_by_key(|(_, rank, id)| (*rank, *id));
         turns.into_iter().map(|(_, _, id)| id).collect()
     }
 
@@ -83,7 +89,8 @@ impl State {
 
     fn next_in(&self, request: &ClaimRequest, now: Timestamp) -> Option<Duration> {
         let queues = request.routes.iter().filter_map(|route| self.queue.get(route));
-        let next = queues.filter_map(|queue| queue.first()).map(|(wake_at, _)| *wake_at).min()?;
+        let heads = queues.flat_map(BTreeMap::values).filter_map(BTreeSet::first);
+        let next = heads.map(|(wake_at, _)| *wake_at).min()?;
         Some(Duration::try_from(next.duration_since(now)).unwrap_or_default())
     }
 }
