@@ -43,8 +43,8 @@ pub trait StateStore: Send + Sync + 'static {
     /// is handed out before its `wake_at`. What is due comes in the order of its
     /// [rank](Priority::rank), fairly over the routes: each route has a turn before one has two.
     /// The tasks' version is one higher than before, their state is `in_progress`, and they bring
-    /// their context and whole history, so nothing else needs to be read. News is handed out once. If the lease is gone the answer
-    /// is [`Claimed::LeaseLost`] and nothing happened.
+    /// their context and whole history, so nothing else needs to be read. News is handed out once.
+    /// If the lease is gone the answer is [`Claimed::LeaseLost`] and nothing happened.
     async fn claim(&self, request: ClaimRequest) -> Result<Claimed, StoreError>;
 
     /// Applies changes in one transaction, each only if what it assumed is true.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tasker_core::store::{Heartbeat, StateStore};
 use tasker_core::{
-    MemoryStore, RetryPolicy, StepContext, StepError, StepHandler, StepTemplate, TaskHandler,
-    TaskRequest, TaskState, TaskTemplate, Tasker, Workflow, step_fn,
+    MemoryStore, Priority, RetryPolicy, StepContext, StepError, StepHandler, StepTemplate,
+    TaskHandler, TaskRequest, TaskState, TaskTemplate, Tasker, Workflow, step_fn,
 };
 use tokio::sync::Notify;
 
@@ -85,6 +85,32 @@ async fn a_step_that_waited_for_a_slot_runs_once_after_the_lease_was_lost() {
     let mut ran = ran.lock().unwrap().clone();
     ran.sort();
     assert_eq!(ran, ["a", "a", "b", "c"], "only what was cut off ran twice");
+    worker.shutdown(LONG).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_the_tasks_that_wait_the_urgent_ones_run_first() {
+    let ran = Arc::new(Mutex::new(Vec::<Priority>::new()));
+    let runs = ran.clone();
+    let workflow = Workflow::new(steps(["run"])).step(
+        "run",
+        step_fn(move |step: StepContext| {
+            runs.lock().unwrap().push(step.context().unwrap());
+            async { Ok(()) }
+        }),
+    );
+    let tasker = Tasker::builder(MemoryStore::new()).register(workflow).build().unwrap();
+    let mut ids = Vec::new();
+    for priority in Priority::ALL {
+        let request = TaskRequest::new("steps", &priority).unwrap().priority(priority);
+        ids.push(tasker.submit(request).await.unwrap().id);
+    }
+    let worker = tasker.worker().slots(1).start();
+    for (id, priority) in ids.into_iter().zip(Priority::ALL) {
+        let status = tasker.wait(id, LONG).await.unwrap();
+        assert_eq!((status.state, status.priority), (TaskState::Complete, priority));
+    }
+    assert_eq!(*ran.lock().unwrap(), [Priority::High, Priority::Normal, Priority::Low]);
     worker.shutdown(LONG).await;
 }
 

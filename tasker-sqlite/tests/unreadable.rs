@@ -120,6 +120,15 @@ async fn a_task_in_an_unknown_state_is_set_aside() {
 }
 
 #[tokio::test]
+async fn a_task_of_an_unknown_priority_is_set_aside() {
+    set_aside(
+        |id| format!("UPDATE task SET priority = 7 WHERE id = {id}"),
+        |id| format!("UPDATE task SET priority = 0 WHERE id = {id}"),
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn a_task_of_an_unknown_template_is_set_aside() {
     set_aside(
         |_| "UPDATE template SET body = '!' || body WHERE name = 'order'".to_owned(),

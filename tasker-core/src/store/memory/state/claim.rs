@@ -94,3 +94,49 @@ impl State {
         Some(Duration::try_from(next.duration_since(now)).unwrap_or_default())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::Arc;
+
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::store::{Heartbeat, NewTask, Route};
+    use crate::{Json, Priority, StepTemplate, TaskTemplate};
+
+    #[test]
+    fn a_flood_of_urgent_tasks_delays_the_others_and_starves_none() {
+        let template = TaskTemplate::builder("refund").step(StepTemplate::new("pay"));
+        let template = Arc::new(template.build().unwrap());
+        let new = |priority| NewTask {
+            id: TaskId::new(),
+            template: Arc::clone(&template),
+            context: Json::null(),
+            idempotency_key: None,
+            delay: Duration::ZERO,
+            priority,
+        };
+        let mut state = State::default();
+        let (worker, lease) = (WorkerId::new(), Some(Duration::from_secs(86_400)));
+        let (name, running) = ("worker".to_owned(), Vec::new());
+        state.renew(&Heartbeat { worker, name, lease, spare: 0, running }, Timestamp::UNIX_EPOCH);
+        let routes = Arc::new([Route::of(&template)].into());
+        let request = ClaimRequest { worker, routes, tasks: 1, offers: 0, holding: None };
+
+        let patient = new(Priority::Normal);
+        let id = patient.id;
+        state.create(vec![patient], None, Timestamp::UNIX_EPOCH);
+        // Twice as many urgent tasks come as can be taken, every minute.
+        let taken = (0..60).find(|minute| {
+            let now = Timestamp::UNIX_EPOCH + SignedDuration::from_mins(*minute);
+            state.create(vec![new(Priority::High), new(Priority::High)], None, now);
+            let Claimed::Work(work) = state.claim(&request, now) else { panic!("it lives") };
+            work.tasks[0].id == id
+        });
+        // The urgent ones of the first ten minutes go before it, those of later ones do not.
+        assert_eq!(taken, Some(20));
+    }
+}
