@@ -9,6 +9,7 @@ mod care;
 mod claim;
 mod held;
 mod lease;
+mod lookout;
 mod mail;
 mod owner;
 mod patience;
@@ -148,8 +149,8 @@ impl WorkerBuilder {
         let settings = Settings {
             name: format!("{}:{}", host(), std::process::id()),
             slots: 64,
-            lease: Duration::from_secs(15),
-            poll: Duration::from_secs(1),
+            lease: Duration::from_secs(30),
+            poll: Duration::from_secs(20),
             owners: 2,
             max_result_bytes: 1024 * 1024,
         };
@@ -170,17 +171,23 @@ impl WorkerBuilder {
         self
     }
 
-    /// How long the worker's tasks stay its own after its last sign of life; 15 seconds by default.
+    /// How long the worker's tasks stay its own after its last sign of life; 30 seconds by default.
     ///
-    /// Renewed three times in that time. Shorter: a dead worker's tasks are taken over sooner, and
-    /// a short absence of the store is more easily mistaken for a death.
+    /// Renewed three times in that time; once it has run out another worker takes the tasks over
+    /// within a second. Shorter: a dead worker's tasks are taken over sooner, and a short absence of
+    /// the store is more easily mistaken for a death. Give all workers of a store the same lease:
+    /// of a worker that has just come one hears with the next renewal, so that one with a much
+    /// longer lease may notice its death up to a third of its own lease late.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.settings.lease = lease.max(Duration::from_millis(30));
         self
     }
 
-    /// The longest time between two looks at the store while nothing is hinted, and between two
-    /// looks for dead workers; 1 second by default.
+    /// The longest time between two looks for work while the store hints at none; 20 seconds by
+    /// default.
+    ///
+    /// Right after work there are more looks, a second apart at first. A store tells of new work by
+    /// itself, so this bounds what a hint that was lost can cost.
     pub fn poll(mut self, poll: Duration) -> Self {
         self.settings.poll = poll.max(Duration::from_millis(1));
         self
