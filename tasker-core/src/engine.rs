@@ -13,6 +13,7 @@ mod lookout;
 mod mail;
 mod owner;
 mod patience;
+mod rhythm;
 mod room;
 mod settle;
 
