@@ -17,6 +17,7 @@ mod rhythm;
 mod room;
 mod settle;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -53,6 +54,7 @@ struct Settings {
     poll: Duration,
     owners: usize,
     max_result_bytes: usize,
+    namespaces: Option<BTreeSet<String>>,
 }
 
 /// What a client and its workers share.
@@ -76,11 +78,10 @@ impl Shared {
         &self,
         template: &TaskTemplate,
     ) -> Option<(Arc<Incarnation>, Room)> {
-        if !self.registry.routes().contains(&Route::of(template)) {
-            return None;
-        }
+        let route = Route::of(template);
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        workers.iter().filter_map(Weak::upgrade).find_map(|worker| {
+        let serving = workers.iter().filter_map(Weak::upgrade);
+        serving.filter(|worker| worker.routes.contains(&route)).find_map(|worker| {
             let incarnation = worker.incarnation()?;
             let room = Room::reserve(&worker, 1);
             (room.size() > 0).then_some((incarnation, room))
@@ -107,6 +108,8 @@ pub(crate) struct Core {
     let_go: Notify,
     /// Told when an answer of the store was lost, with what it may have handed out.
     resync: Notify,
+    /// The tasks and steps that the worker takes.
+    routes: Arc<BTreeSet<Route>>,
     /// The worker's present name and lease, while it has one.
     incarnation: watch::Sender<Option<Arc<Incarnation>>>,
     owners: Vec<mpsc::UnboundedSender<Message>>,
@@ -154,6 +157,7 @@ impl WorkerBuilder {
             poll: Duration::from_secs(20),
             owners: 2,
             max_result_bytes: 1024 * 1024,
+            namespaces: None,
         };
         Self { core, settings }
     }
@@ -200,6 +204,15 @@ impl WorkerBuilder {
         self
     }
 
+    /// Takes tasks of these namespaces only; by default of all that are registered.
+    ///
+    /// So one kind of work may have workers of its own, however busy another is. Tasks of a
+    /// namespace that no worker takes wait. A second call replaces the first.
+    pub fn namespaces<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.settings.namespaces = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
     /// Starts the worker on the current tokio runtime; it works until the [`Worker`] is shut down or
     /// dropped.
     ///
@@ -215,6 +228,7 @@ impl WorkerBuilder {
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..settings.owners).map(|_| mpsc::unbounded_channel()).unzip();
         let core = Arc::new(Core {
+            routes: shared.registry.routes(settings.namespaces.as_ref()),
             slots: Arc::new(Semaphore::new(settings.slots)),
             shared,
             settings,

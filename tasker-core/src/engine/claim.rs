@@ -56,7 +56,7 @@ async fn claim_for(core: &Arc<Core>, incarnation: &Arc<Incarnation>) {
         let recovers = recovery.is_due();
         let request = ClaimRequest {
             worker: incarnation.id,
-            routes: core.shared.registry.routes().clone(),
+            routes: core.routes.clone(),
             tasks: room.size(),
             offers: core.room_for_offers(room.size()).min(most),
             holding: if recovers { Some(held(core).await) } else { None },
