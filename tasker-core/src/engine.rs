@@ -9,12 +9,15 @@ mod care;
 mod claim;
 mod held;
 mod lease;
+mod lookout;
 mod mail;
 mod owner;
 mod patience;
+mod rhythm;
 mod room;
 mod settle;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -51,6 +54,7 @@ struct Settings {
     poll: Duration,
     owners: usize,
     max_result_bytes: usize,
+    namespaces: Option<BTreeSet<String>>,
 }
 
 /// What a client and its workers share.
@@ -74,11 +78,10 @@ impl Shared {
         &self,
         template: &TaskTemplate,
     ) -> Option<(Arc<Incarnation>, Room)> {
-        if !self.registry.routes().contains(&Route::of(template)) {
-            return None;
-        }
+        let route = Route::of(template);
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        workers.iter().filter_map(Weak::upgrade).find_map(|worker| {
+        let serving = workers.iter().filter_map(Weak::upgrade);
+        serving.filter(|worker| worker.routes.contains(&route)).find_map(|worker| {
             let incarnation = worker.incarnation()?;
             let room = Room::reserve(&worker, 1);
             (room.size() > 0).then_some((incarnation, room))
@@ -105,6 +108,8 @@ pub(crate) struct Core {
     let_go: Notify,
     /// Told when an answer of the store was lost, with what it may have handed out.
     resync: Notify,
+    /// The tasks and steps that the worker takes.
+    routes: Arc<BTreeSet<Route>>,
     /// The worker's present name and lease, while it has one.
     incarnation: watch::Sender<Option<Arc<Incarnation>>>,
     owners: Vec<mpsc::UnboundedSender<Message>>,
@@ -148,10 +153,11 @@ impl WorkerBuilder {
         let settings = Settings {
             name: format!("{}:{}", host(), std::process::id()),
             slots: 64,
-            lease: Duration::from_secs(15),
-            poll: Duration::from_secs(1),
+            lease: Duration::from_secs(30),
+            poll: Duration::from_secs(20),
             owners: 2,
             max_result_bytes: 1024 * 1024,
+            namespaces: None,
         };
         Self { core, settings }
     }
@@ -170,17 +176,23 @@ impl WorkerBuilder {
         self
     }
 
-    /// How long the worker's tasks stay its own after its last sign of life; 15 seconds by default.
+    /// How long the worker's tasks stay its own after its last sign of life; 30 seconds by default.
     ///
-    /// Renewed three times in that time. Shorter: a dead worker's tasks are taken over sooner, and
-    /// a short absence of the store is more easily mistaken for a death.
+    /// Renewed three times in that time; once it has run out another worker takes the tasks over
+    /// within a second. Shorter: a dead worker's tasks are taken over sooner, and a short absence of
+    /// the store is more easily mistaken for a death. Give all workers of a store the same lease:
+    /// of a worker that has just come one hears with the next renewal, so that one with a much
+    /// longer lease may notice its death up to a third of its own lease late.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.settings.lease = lease.max(Duration::from_millis(30));
         self
     }
 
-    /// The longest time between two looks at the store while nothing is hinted, and between two
-    /// looks for dead workers; 1 second by default.
+    /// The longest time between two looks for work while the store hints at none; 20 seconds by
+    /// default.
+    ///
+    /// Right after work there are more looks, a second apart at first. A store tells of new work by
+    /// itself, so this bounds what a hint that was lost can cost.
     pub fn poll(mut self, poll: Duration) -> Self {
         self.settings.poll = poll.max(Duration::from_millis(1));
         self
@@ -189,6 +201,15 @@ impl WorkerBuilder {
     /// The largest result that a step may return, in bytes of JSON; 1 MiB by default.
     pub fn max_result_bytes(mut self, bytes: usize) -> Self {
         self.settings.max_result_bytes = bytes;
+        self
+    }
+
+    /// Takes tasks of these namespaces only; by default of all that are registered.
+    ///
+    /// So one kind of work may have workers of its own, however busy another is. Tasks of a
+    /// namespace that no worker takes wait. A second call replaces the first.
+    pub fn namespaces<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.settings.namespaces = Some(names.into_iter().map(Into::into).collect());
         self
     }
 
@@ -207,6 +228,7 @@ impl WorkerBuilder {
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..settings.owners).map(|_| mpsc::unbounded_channel()).unzip();
         let core = Arc::new(Core {
+            routes: shared.registry.routes(settings.namespaces.as_ref()),
             slots: Arc::new(Semaphore::new(settings.slots)),
             shared,
             settings,

@@ -11,7 +11,8 @@ use crate::{TaskTemplate, TaskType};
 #[derive(Default)]
 pub(crate) struct Registry {
     handlers: HashMap<TaskType, Arc<dyn TaskHandler>>,
-    routes: Arc<BTreeSet<Route>>,
+    /// By namespace.
+    routes: BTreeMap<String, BTreeSet<Route>>,
 }
 
 /// What a name stands for.
@@ -55,7 +56,7 @@ impl Registry {
         if self.handlers.contains_key(&task_type) {
             return Err(RegisterError::Duplicate(task_type.to_string()));
         }
-        let routes = Arc::make_mut(&mut self.routes);
+        let routes = self.routes.entry(task_type.namespace.clone()).or_default();
         routes.insert(Route::of(&template));
         routes.extend(here.into_iter().map(|name| Route::to_handler(&template, name)));
         self.handlers.insert(task_type, handler);
@@ -95,7 +96,10 @@ impl Registry {
         self.handlers.get(template.task_type())
     }
 
-    pub(crate) fn routes(&self) -> &Arc<BTreeSet<Route>> {
-        &self.routes
+    /// The routes of all kinds of task, or of those in some namespaces.
+    pub(crate) fn routes(&self, namespaces: Option<&BTreeSet<String>>) -> Arc<BTreeSet<Route>> {
+        let served = |name| namespaces.is_none_or(|namespaces| namespaces.contains(name));
+        let routes = self.routes.iter().filter(|(name, _)| served(*name));
+        Arc::new(routes.flat_map(|(_, routes)| routes).cloned().collect())
     }
 }

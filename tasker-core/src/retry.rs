@@ -103,14 +103,18 @@ impl Backoff {
             Strategy::Exponential => base * self.multiplier.max(1.0).powf(f64::from(n - 1)),
         };
         let wait = if wait.is_finite() { wait.min(max) } else { max };
-        // The upper 53 bits, as a number from 0 up to 1.
-        let unit = (mix(seed) >> 11) as f64 / (1u64 << 53) as f64;
-        let spread = wait * (1.0 + self.jitter.clamp(0.0, 1.0) * (2.0 * unit - 1.0));
+        let spread = wait * (1.0 + self.jitter.clamp(0.0, 1.0) * (2.0 * unit(seed) - 1.0));
         let asked = retry_after.unwrap_or_default().min(self.max);
         // Whole milliseconds survive every store's rounding.
         let wait = Duration::from_millis((spread.clamp(0.0, max) * 1e3).round() as u64);
         wait.max(asked)
     }
+}
+
+/// A number from 0 up to 1, spread by the seed.
+pub(crate) const fn unit(seed: u64) -> f64 {
+    // The upper 53 bits are what such a number has room for.
+    (mix(seed) >> 11) as f64 / (1u64 << 53) as f64
 }
 
 /// Spreads a seed over all 64 bits (the finaliser of SplitMix64).

@@ -276,6 +276,9 @@ pub enum Renewed {
         now: Timestamp,
         /// How many more steps the other living workers could run at once, as they last said.
         others_spare: u32,
+        /// How long until the first lease of another worker runs out: zero if one has run out and
+        /// nobody has taken that worker over yet, `None` if there is no other worker.
+        next_expiry: Option<Duration>,
     },
 }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tasker_core::store::TaskQuery;
 use tasker_core::{
-    EventKind, MemoryStore, OnFailure, Operator, RetryPolicy, StepContext, StepError, StepState,
-    StepTemplate, SubmitError, TaskRequest, TaskState, TaskStatus, TaskTemplate, Tasker, Workflow,
-    step_fn,
+    EventKind, MemoryStore, OnFailure, Operator, Receipt, RetryPolicy, StateStore, StepContext,
+    StepError, StepState, StepTemplate, SubmitError, TaskRequest, TaskState, TaskStatus,
+    TaskTemplate, Tasker, Workflow, step_fn,
 };
 use tokio::sync::Notify;
 
@@ -272,4 +272,43 @@ async fn events_come_in_order_and_after_what_they_tell_is_stored() {
     ];
     assert_eq!(told, expected);
     worker.shutdown(LONG).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_prepared_task_is_the_one_that_a_submission_would_store() {
+    let store = MemoryStore::new();
+    let template = TaskTemplate::builder("task").step(StepTemplate::new("step")).build().unwrap();
+    let workflow = Workflow::new(template).step("step", step_fn(|_: StepContext| async { Ok(()) }));
+    let tasker = Tasker::builder(store.clone()).register(workflow).build().unwrap();
+    let request = |number: u32| {
+        let request = TaskRequest::new("task", &number).unwrap();
+        request.idempotency_key("key").delay(Duration::from_secs(60))
+    };
+    let task = tasker.prepare(request(1)).await.unwrap();
+    assert!(store.find(Default::default()).await.unwrap().is_empty(), "nothing is stored");
+
+    let created = store.create(vec![task.clone()], None).await.unwrap();
+    let receipt = Receipt::of(&task, &created[0]).unwrap();
+    assert_eq!(receipt, Receipt { id: task.id, already_existed: false });
+    // A submission and a prepared task know each other by their key.
+    let again = tasker.submit(request(1)).await.unwrap();
+    assert_eq!(again, Receipt { id: task.id, already_existed: true });
+    let other = tasker.prepare(request(2)).await.unwrap();
+    let created = store.create(vec![other.clone()], None).await.unwrap();
+    let conflict = Receipt::of(&other, &created[0]).unwrap_err();
+    assert!(
+        matches!(conflict, SubmitError::IdempotencyConflict { existing } if existing == task.id)
+    );
+
+    let began = tokio::time::Instant::now();
+    let worker = tasker.worker().start();
+    let status = tasker.wait(task.id, Duration::from_secs(3600)).await.unwrap();
+    assert_eq!(status.state, TaskState::Complete);
+    assert!(began.elapsed() >= Duration::from_secs(60), "its delay is kept");
+    worker.shutdown(Duration::from_secs(1)).await;
+
+    let refused = tasker.prepare(TaskRequest::new("task", &1).unwrap().idempotency_key("")).await;
+    assert!(matches!(refused, Err(SubmitError::InvalidKey)), "what submit refuses is refused");
+    let unknown = tasker.prepare(TaskRequest::new("unknown", &1).unwrap()).await;
+    assert!(matches!(unknown, Err(SubmitError::UnknownTask { .. })));
 }

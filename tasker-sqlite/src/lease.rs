@@ -42,11 +42,17 @@ async fn renew_one(session: &mut Session<'_>, beat: &Heartbeat) -> Result<Renewe
     }
     let mut values = Values::default();
     values.put_worker(beat.worker).put(session.now);
-    let rows = session.fetch(include_str!("../queries/select_others_spare.sql"), values).await?;
+    let rows = session.fetch(include_str!("../queries/select_others.sql"), values).await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-    let spare: i64 = Columns::of(row).next()?;
+    let mut columns = Columns::of(row);
+    let spare: i64 = columns.next()?;
     let others_spare = u32::try_from(spare).unwrap_or(u32::MAX);
-    Ok(Renewed::Until { now: timestamp(session.now)?, others_spare })
+    let expires_at: Option<i64> = columns.next()?;
+    let next_expiry = expires_at.map(|at| {
+        let wait = u64::try_from(at.saturating_sub(session.now)).unwrap_or_default();
+        Duration::from_micros(wait)
+    });
+    Ok(Renewed::Until { now: timestamp(session.now)?, others_spare, next_expiry })
 }
 
 pub(crate) async fn take_over(

@@ -88,6 +88,16 @@ pub struct Receipt {
     pub already_existed: bool,
 }
 
+impl Receipt {
+    /// What a store's answer means for whoever wanted the task stored.
+    ///
+    /// # Errors
+    /// [`SubmitError::IdempotencyConflict`]: the key had been used with other input.
+    pub fn of(task: &NewTask, created: &Created) -> Result<Self, SubmitError> {
+        receipt(task.id, digest(task), created)
+    }
+}
+
 /// Why a task was not stored.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
@@ -197,8 +207,35 @@ impl Tasker {
         Ok(receipts.collect())
     }
 
-    /// Everything that can be refused is refused here, before anything is stored.
-    async fn prepare(&self, request: TaskRequest) -> Result<NewTask, SubmitError> {
+    /// Checks a request as [`submit`](Self::submit) does, and makes the task without storing it.
+    ///
+    /// For a store that can add a task within a transaction of your own, so that it exists if and
+    /// only if what else the transaction writes does; any store takes it through
+    /// [`StateStore::create`](crate::StateStore::create). What the store answers becomes a receipt
+    /// by [`Receipt::of`]. A task that is dropped instead leaves nothing behind.
+    ///
+    /// ```
+    /// # use tasker_core::{MemoryStore, StepTemplate, TaskTemplate, Tasker, Workflow, step_fn};
+    /// use tasker_core::{Receipt, StateStore, StepContext, TaskRequest};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let template = TaskTemplate::builder("greet").step(StepTemplate::new("hello")).build()?;
+    /// # let hello = step_fn(|_: StepContext| async { Ok(()) });
+    /// # let workflow = Workflow::new(template).step("hello", hello);
+    /// let store = MemoryStore::new();
+    /// let tasker = Tasker::builder(store.clone()).register(workflow).build()?;
+    /// let task = tasker.prepare(TaskRequest::new("greet", &())?.idempotency_key("once")).await?;
+    /// // Here a store of yours would use your transaction.
+    /// let created = store.create(vec![task.clone()], None).await?;
+    /// assert_eq!(Receipt::of(&task, &created[0])?.id, task.id);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`SubmitError`] that the request itself is to blame for; the store is not asked.
+    pub async fn prepare(&self, request: TaskRequest) -> Result<NewTask, SubmitError> {
         let TaskRequest { task, context, idempotency_key, delay, priority } = request;
         let fits = |key: &String| {
             !key.is_empty() && key.len() <= MAX_KEY && !key.chars().any(char::is_control)

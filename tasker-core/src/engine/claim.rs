@@ -5,10 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::mail::{Message, StoreClock};
 use super::patience::Patience;
+use super::rhythm::{Recovery, Rhythm};
 use super::{Core, Incarnation, Room};
 use crate::TaskId;
 use crate::snapshot::Snapshot;
@@ -46,30 +48,40 @@ fn lives(incarnation: &Option<Arc<Incarnation>>) -> bool {
 /// Claims until the lease is lost; once the worker is to stop, only the news of what it holds.
 async fn claim_for(core: &Arc<Core>, incarnation: &Arc<Incarnation>) {
     let mut patience = Patience::new();
-    let mut recover = false;
+    let mut rhythm = Rhythm::new(incarnation.id, core.settings.poll);
+    let mut recovery = Recovery::new(core.settings.lease);
     while !incarnation.lost.is_cancelled() {
         let most = if core.stop.is_cancelled() { 0 } else { BATCH };
         let mut room = Room::reserve(core, most);
+        let recovers = recovery.is_due();
         let request = ClaimRequest {
             worker: incarnation.id,
-            routes: core.shared.registry.routes().clone(),
+            routes: core.routes.clone(),
             tasks: room.size(),
             offers: core.room_for_offers(room.size()).min(most),
-            holding: if recover { Some(held(core).await) } else { None },
+            holding: if recovers { Some(held(core).await) } else { None },
         };
         match core.shared.store.claim(request).await {
             Ok(Claimed::Work(work)) => {
                 patience.reset();
-                let recovered = std::mem::take(&mut recover);
-                let wait = dispatch(core, incarnation, work, &mut room, recovered);
+                if recovers {
+                    recovery.made();
+                }
+                let next_in = dispatch(core, incarnation, work, &mut room, recovers);
                 drop(room);
-                recover = rest(core, incarnation, wait).await;
+                let quiet = recovery.bound(rhythm.wait());
+                let wait = next_in.map_or(quiet, |next| next.min(quiet));
+                let began = Instant::now();
+                if rest(core, incarnation, wait).await {
+                    recovery.begin();
+                }
+                rhythm.waited(began.elapsed() >= quiet);
             }
             Ok(Claimed::LeaseLost) => return incarnation.lost.cancel(),
             Err(error) => {
                 // Whether it claimed something is unknown.
                 drop(room);
-                recover = true;
+                recovery.begin();
                 warn!(%error, "no work can be claimed");
                 patience.pause().await;
             }
@@ -77,14 +89,14 @@ async fn claim_for(core: &Arc<Core>, incarnation: &Arc<Incarnation>) {
     }
 }
 
-/// Hands the work to its owners; how long the next claim may wait if nothing is hinted.
+/// Hands the work to its owners; how long until there is more, as far as is known.
 fn dispatch(
     core: &Core,
     incarnation: &Arc<Incarnation>,
     work: Work,
     room: &mut Room,
     recovered: bool,
-) -> Duration {
+) -> Option<Duration> {
     let Work { now, tasks, offers, news, next_in } = work;
     let clock = StoreClock::told(now);
     let (asked, taken) = (room.size(), tasks.len());
@@ -109,9 +121,8 @@ fn dispatch(
             let _ = owner.send(Message::Reload);
         }
     }
-    let poll = core.settings.poll;
     // With no room, time alone brings nothing; with more than was asked for, there is no waiting.
-    if asked == 0 { poll } else { next_in.map_or(poll, |next| next.min(poll)) }
+    next_in.filter(|_| asked > 0)
 }
 
 /// Waits for a reason to claim again; true if the answer to an earlier call was lost.

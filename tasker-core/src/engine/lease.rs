@@ -1,21 +1,25 @@
 //! Keeps a worker alive in the store, and takes over those that are not.
+//!
+//! Every renewal tells when the first lease of another worker runs out. Only then is there anything
+//! to take over, so only then does a worker look; as long as all are alive nobody ever does.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::{Interval, MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::lookout::Lookout;
 use super::mail::Message;
 use super::patience::Patience;
 use super::{Core, Incarnation};
 use crate::WorkerId;
 use crate::store::{Heartbeat, Renewed, RunningStep, StoreError};
 
-/// Dead workers taken over in one go; the rest follows with the next heartbeat.
+/// Dead workers taken over in one go; the rest follows at once.
 const TAKE_OVER_LIMIT: usize = 16;
 
 /// The least time that a look for dead workers may take.
@@ -27,9 +31,9 @@ const LONG: Duration = Duration::from_secs(10);
 /// Lives one incarnation after another until the worker stops and has let go of all its tasks.
 pub(super) async fn run(core: Arc<Core>) {
     while !core.stop.is_cancelled() {
-        let Some(incarnation) = register(&core).await else { return };
+        let Some((incarnation, next_expiry)) = register(&core).await else { return };
         core.incarnation.send_replace(Some(incarnation.clone()));
-        live(&core, &incarnation).await;
+        live(&core, &incarnation, next_expiry).await;
         if incarnation.lost.is_cancelled() {
             core.incarnation.send_replace(None);
             warn!(worker = %incarnation.id, "the lease was lost: starting anew under another name");
@@ -42,12 +46,17 @@ pub(super) async fn run(core: Arc<Core>) {
 }
 
 /// Registers under a new name, however long the store is away; `None` if the worker is stopped.
-async fn register(core: &Core) -> Option<Arc<Incarnation>> {
+///
+/// Tells when the first lease of another worker runs out as well.
+async fn register(core: &Core) -> Option<(Arc<Incarnation>, Option<Duration>)> {
     let mut incarnation = Incarnation { id: WorkerId::new(), lost: CancellationToken::new() };
     let mut wait = Patience::new();
     loop {
         match renew(core, incarnation.id, Vec::new()).await {
-            Ok(Renewed::Until { .. }) => return Some(Arc::new(incarnation)),
+            Ok(Renewed::Until { others_spare, next_expiry, .. }) => {
+                core.others_spare.store(others_spare as usize, Ordering::Relaxed);
+                return Some((Arc::new(incarnation), next_expiry));
+            }
             // Its first heartbeat was stored, its answer lost and its lease taken over since.
             Ok(Renewed::LeaseLost) => incarnation.id = WorkerId::new(),
             Err(error) => {
@@ -63,11 +72,15 @@ async fn register(core: &Core) -> Option<Arc<Incarnation>> {
 
 /// Renews the lease until it is lost, or until the stopped worker has let go of all its tasks.
 ///
-/// Dead workers are looked for at every poll, so that they are replaced within a lease and a poll.
-async fn live(core: &Core, incarnation: &Incarnation) {
+/// A worker that has died is taken over within its lease and a moment.
+async fn live(core: &Core, incarnation: &Incarnation, next_expiry: Option<Duration>) {
     let period = core.settings.lease / 3;
-    let mut renewals = ticks(period);
-    let mut looks = ticks(core.settings.poll);
+    let mut renewals = tokio::time::interval(period);
+    renewals.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The registration was the first sign of life.
+    renewals.tick().await;
+    let mut lookout = Lookout::new(incarnation.id, core.settings.poll);
+    lookout.told(next_expiry);
     loop {
         tokio::select! {
             biased;
@@ -77,35 +90,44 @@ async fn live(core: &Core, incarnation: &Incarnation) {
                 // A database that hangs must not keep the next sign of life from being given.
                 let renewing = renew(core, incarnation.id, running_long(core).await);
                 match tokio::time::timeout(period, renewing).await {
-                    Ok(Ok(Renewed::Until { others_spare, .. })) => {
+                    Ok(Ok(Renewed::Until { others_spare, next_expiry, .. })) => {
                         core.others_spare.store(others_spare as usize, Ordering::Relaxed);
+                        lookout.told(next_expiry);
                     }
                     Ok(Ok(Renewed::LeaseLost)) => return incarnation.lost.cancel(),
-                    Ok(Err(error)) => warn!(%error, "the lease could not be renewed"),
-                    Err(_) => warn!("the lease could not be renewed: the store does not answer"),
+                    Ok(Err(error)) => {
+                        warn!(%error, "the lease could not be renewed");
+                        lookout.in_doubt();
+                    }
+                    Err(_) => {
+                        warn!("the lease could not be renewed: the store does not answer");
+                        lookout.in_doubt();
+                    }
                 }
             }
-            _ = looks.tick() => {
+            () = lookout.due() => {
                 let looking = core.shared.store.take_over(TAKE_OVER_LIMIT);
                 match tokio::time::timeout((period / 2).max(A_LOOK), looking).await {
                     Ok(Ok(dead)) => {
-                        for worker in dead {
+                        for worker in &dead {
                             info!(%worker, "took over a worker whose lease had run out");
                         }
+                        let more = dead.len() >= TAKE_OVER_LIMIT;
+                        lookout.looked(more);
+                        if !more {
+                            // It tells whose lease is the next to run out.
+                            renewals.reset_immediately();
+                        }
                     }
-                    Ok(Err(error)) => warn!(%error, "dead workers cannot be looked for"),
-                    // The next look comes soon.
-                    Err(_) => {}
+                    Ok(Err(error)) => {
+                        warn!(%error, "dead workers cannot be looked for");
+                        lookout.in_doubt();
+                    }
+                    Err(_) => lookout.in_doubt(),
                 }
             }
         }
     }
-}
-
-fn ticks(period: Duration) -> Interval {
-    let mut ticks = tokio::time::interval(period);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
 }
 
 /// Gives the lease up, so that nobody waits for it to run out.

@@ -220,6 +220,7 @@ macro_rules! store_conformance {
             a_late_worker_may_renew: "A worker whose lease ran out but that nobody has taken over yet may renew.",
             a_name_that_is_gone_never_comes_back: "An id whose worker was taken over or retired is never accepted again: `Renewed::LeaseLost`.",
             others_spare_sums_the_living: "How many more steps the other living workers could run at once, as they last said.",
+            the_next_expiry_is_anothers: "How long until the first lease of another worker runs out: zero if one has run out and nobody has taken that worker over yet, `None` if there is no other worker.",
             running_steps_may_be_told: "The steps that it has been running for long, for people.",
             a_retired_worker_leaves_its_tasks: "`None` retires the worker, which must own nothing any more.",
             a_dead_workers_tasks_are_queued_at_once: "The worker is gone for good, a `WorkerLost` row is added to the log of every task that it owned, those tasks are queued to run at once.",

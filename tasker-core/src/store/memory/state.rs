@@ -259,10 +259,13 @@ impl State {
                 worker.spare = beat.spare;
             }
         }
-        let others =
-            self.workers.iter().filter(|(id, other)| **id != beat.worker && other.expires_at > now);
-        let others_spare = others.fold(0u32, |sum, (_, other)| sum.saturating_add(other.spare));
-        Renewed::Until { now, others_spare }
+        let others = || self.workers.iter().filter(|(id, _)| **id != beat.worker);
+        let living = others().filter(|(_, other)| other.expires_at > now);
+        let others_spare = living.fold(0u32, |sum, (_, other)| sum.saturating_add(other.spare));
+        let next_expiry = others().map(|(_, other)| other.expires_at).min();
+        let next_expiry =
+            next_expiry.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
+        Renewed::Until { now, others_spare, next_expiry }
     }
 
     pub(crate) fn take_over(&mut self, limit: usize, now: Timestamp) -> Vec<WorkerId> {

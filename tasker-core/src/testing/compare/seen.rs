@@ -73,7 +73,10 @@ pub(super) fn committed(committed: &Committed) -> String {
 pub(super) fn renewed(renewed: &Renewed) -> String {
     match renewed {
         Renewed::LeaseLost => "lease lost".to_owned(),
-        Renewed::Until { others_spare, .. } => format!("renewed, others could run {others_spare}"),
+        Renewed::Until { others_spare, next_expiry, .. } => {
+            let others = if next_expiry.is_some() { "others" } else { "no others" };
+            format!("renewed, {others} could run {others_spare}")
+        }
     }
 }
 

@@ -13,6 +13,8 @@ use crate::WorkerId;
 use crate::history::Occurrence;
 use crate::store::{Heartbeat, Renewed, RunningStep, StateStore, Then};
 
+const MINUTE: Duration = Duration::from_secs(60);
+
 async fn renew(store: &dyn StateStore, worker: WorkerId, lease: Duration) -> Renewed {
     store.renew(beat(worker, Some(lease))).await.unwrap()
 }
@@ -92,6 +94,34 @@ pub(super) async fn others_spare_sums_the_living(handles: Handles) {
     say(huge, u32::MAX).await;
     say(c, u32::MAX).await;
     assert_eq!(say(WorkerId::new(), 0).await, u32::MAX, "a sum that is too large is the largest");
+}
+
+pub(super) async fn the_next_expiry_is_anothers(handles: Handles) {
+    let store = &*handles.here;
+    let told = async |worker, lease| match renew(&*handles.there, worker, lease).await {
+        Renewed::Until { next_expiry, .. } => next_expiry,
+        Renewed::LeaseLost => panic!("its lease is alive"),
+    };
+    let (a, b, c) = (WorkerId::new(), WorkerId::new(), WorkerId::new());
+    assert_eq!(told(a, LONG).await, None, "its own lease does not count");
+    // What it is told lies in the last minute of a lease that began a moment ago.
+    let is_about =
+        |told: Option<Duration>, lease| told.is_some_and(|it| it <= lease && lease - it < MINUTE);
+    assert!(is_about(told(b, 3 * LONG).await, LONG));
+    assert!(is_about(told(c, 2 * LONG).await, LONG), "the first of several");
+    assert!(is_about(told(a, LONG).await, 2 * LONG));
+    assert!(is_about(told(a, 5 * LONG).await, 2 * LONG));
+    assert!(is_about(told(b, 3 * LONG).await, 2 * LONG), "what counts is the last renewal");
+    expire(store, c).await;
+    until("the lease has run out", async || {
+        (told(a, 5 * LONG).await == Some(Duration::ZERO)).then_some(())
+    })
+    .await;
+    assert_eq!(told(b, 3 * LONG).await, Some(Duration::ZERO), "as long as nobody takes it over");
+    assert_eq!(handles.there.take_over(10).await.unwrap(), [c]);
+    assert!(is_about(told(a, 5 * LONG).await, 3 * LONG), "who was taken over is no worker");
+    store.renew(beat(b, None)).await.unwrap();
+    assert_eq!(told(a, 5 * LONG).await, None, "nor is who has retired");
 }
 
 pub(super) async fn running_steps_may_be_told(handles: Handles) {

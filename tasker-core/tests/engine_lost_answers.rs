@@ -1,0 +1,175 @@
+//! Calls whose answers were lost and that take effect only when everybody has stopped waiting.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tasker_core::history::Author;
+use tasker_core::store::{
+    ClaimRequest, Claimed, Committed, Created, Heartbeat, NewTask, Renewed, StateStore, StoredTask,
+    TaskChange,
+};
+use tasker_core::{
+    MemoryStore, StepContext, StepTemplate, StoreError, TaskId, TaskQuery, TaskRequest, TaskState,
+    TaskSummary, TaskTemplate, Tasker, WorkerId, Workflow, async_trait, step_fn,
+};
+use tokio::time::Instant;
+
+const LONG: Duration = Duration::from_secs(24 * 3600);
+const A_MOMENT: Duration = Duration::from_millis(1_100);
+
+/// A store of which one call, once, is answered by a failure and takes effect later.
+#[derive(Clone)]
+struct Laggard {
+    store: MemoryStore,
+    /// How late the next submission takes effect.
+    late_create: Arc<Mutex<Option<Duration>>>,
+    late_claim: Arc<Mutex<LateClaim>>,
+}
+
+/// A claim that takes effect together with a submission, so that nobody is quicker.
+#[derive(Default)]
+enum LateClaim {
+    #[default]
+    None,
+    Next,
+    OnItsWay(ClaimRequest),
+}
+
+impl Laggard {
+    fn new() -> Self {
+        Self { store: MemoryStore::new(), late_create: Arc::default(), late_claim: Arc::default() }
+    }
+
+    fn is_claim_on_its_way(&self) -> bool {
+        matches!(*self.late_claim.lock().unwrap(), LateClaim::OnItsWay(_))
+    }
+}
+
+fn away<T>() -> Result<T, StoreError> {
+    let reason = "the connection was lost".to_owned();
+    Err(StoreError::Unavailable { reason, source: None })
+}
+
+#[async_trait]
+impl StateStore for Laggard {
+    async fn create(
+        &self,
+        tasks: Vec<NewTask>,
+        claimant: Option<WorkerId>,
+    ) -> Result<Vec<Created>, StoreError> {
+        let late_claim = std::mem::take(&mut *self.late_claim.lock().unwrap());
+        if let LateClaim::OnItsWay(claim) = late_claim {
+            let created = self.store.create(tasks, claimant).await;
+            let claimed = self.store.claim(claim).await.unwrap();
+            assert!(matches!(claimed, Claimed::Work(work) if work.tasks.len() == 1));
+            return created;
+        }
+        let late = self.late_create.lock().unwrap().take();
+        let Some(late) = late else { return self.store.create(tasks, claimant).await };
+        let store = self.store.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(late).await;
+            store.create(tasks, claimant).await.unwrap();
+        });
+        away()
+    }
+
+    async fn claim(&self, request: ClaimRequest) -> Result<Claimed, StoreError> {
+        {
+            let mut late = self.late_claim.lock().unwrap();
+            if matches!(*late, LateClaim::Next) {
+                *late = LateClaim::OnItsWay(request);
+                return away();
+            }
+        }
+        self.store.claim(request).await
+    }
+
+    async fn commit(
+        &self,
+        author: &Author,
+        changes: Vec<TaskChange>,
+    ) -> Result<Committed, StoreError> {
+        self.store.commit(author, changes).await
+    }
+
+    async fn renew(&self, beat: Heartbeat) -> Result<Renewed, StoreError> {
+        self.store.renew(beat).await
+    }
+
+    async fn take_over(&self, limit: usize) -> Result<Vec<WorkerId>, StoreError> {
+        self.store.take_over(limit).await
+    }
+
+    async fn load(&self, task: TaskId) -> Result<Option<StoredTask>, StoreError> {
+        self.store.load(task).await
+    }
+
+    async fn find(&self, query: TaskQuery) -> Result<Vec<TaskSummary>, StoreError> {
+        self.store.find(query).await
+    }
+
+    async fn wait_for_work(&self, max: Duration) {
+        self.store.wait_for_work(max).await;
+    }
+}
+
+fn tasker(store: &Laggard) -> Tasker {
+    let template = TaskTemplate::builder("task").step(StepTemplate::new("step")).build().unwrap();
+    let workflow = Workflow::new(template).step("step", step_fn(|_: StepContext| async { Ok(()) }));
+    Tasker::builder(store.clone()).register(workflow).build().unwrap()
+}
+
+async fn only_task(store: &Laggard) -> Option<TaskSummary> {
+    let mut found = store.find(TaskQuery::default()).await.unwrap();
+    assert!(found.len() <= 1);
+    found.pop()
+}
+
+/// The task is complete once and at its first owner, soon after the call took effect.
+async fn is_rescued(store: &Laggard, late: Duration, within: Duration) {
+    let began = Instant::now();
+    while only_task(store).await.is_none_or(|task| task.state != TaskState::Complete) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert!(began.elapsed() < LONG, "late by {late:?}: nobody goes on with it");
+    }
+    assert!(began.elapsed() <= late + within, "late by {late:?}: {:?}", began.elapsed());
+    let task = only_task(store).await.unwrap();
+    let rows = store.load(task.id).await.unwrap().unwrap().rows;
+    assert_eq!(rows.len(), 1, "late by {late:?}: {rows:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_submission_that_lands_late_is_run() {
+    for late in [0, 10, 900, 1_100, 2_900, 12_000, 29_000].map(Duration::from_millis) {
+        let store = Laggard::new();
+        let tasker = tasker(&store);
+        let worker = tasker.worker().start();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        *store.late_create.lock().unwrap() = Some(late);
+        tasker.submit(TaskRequest::new("task", &()).unwrap()).await.unwrap_err();
+        is_rescued(&store, late, late + A_MOMENT).await;
+        worker.shutdown(LONG).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_lands_late_loses_nothing() {
+    for late in [0, 10, 900, 1_100, 2_900, 12_000, 29_000].map(Duration::from_millis) {
+        let store = Laggard::new();
+        let tasker = tasker(&store);
+        let worker = tasker.worker().start();
+        *store.late_claim.lock().unwrap() = LateClaim::Next;
+        while !store.is_claim_on_its_way() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(late).await;
+        // Of a process without a worker.
+        let there = self::tasker(&store);
+        there.submit(TaskRequest::new("task", &()).unwrap()).await.unwrap();
+        is_rescued(&store, Duration::ZERO, late + A_MOMENT).await;
+        worker.shutdown(LONG).await;
+    }
+}
