@@ -227,8 +227,8 @@ impl StateStore for CountingStore {
         self.inner.find(query).await
     }
 
-    async fn wait_for_work(&self, max: Duration) {
-        self.inner.wait_for_work(max).await;
+    async fn wait_for_work(&self, worker: WorkerId, max: Duration) {
+        self.inner.wait_for_work(worker, max).await;
     }
 }
 

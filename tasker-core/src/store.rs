@@ -9,6 +9,7 @@
 pub mod board;
 mod change;
 pub mod memory;
+pub mod occasions;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -84,10 +85,11 @@ pub trait StateStore: Send + Sync + 'static {
     /// Tasks by type and state, newest first, a page at a time.
     async fn find(&self, query: TaskQuery) -> Result<Vec<TaskSummary>, StoreError>;
 
-    /// Returns as soon as a claim may find something, and after `max` in any case.
+    /// Returns as soon as a claim may find something that the worker's last one did not see, and
+    /// after `max` in any case.
     ///
-    /// A hint and no more: correctness never depends on it.
-    async fn wait_for_work(&self, max: Duration);
+    /// A hint and no more: correctness never depends on it. A store may hint more often than that.
+    async fn wait_for_work(&self, worker: WorkerId, max: Duration);
 }
 
 /// A task to be stored.

@@ -111,8 +111,8 @@ impl StateStore for Laggard {
         self.store.find(query).await
     }
 
-    async fn wait_for_work(&self, max: Duration) {
-        self.store.wait_for_work(max).await;
+    async fn wait_for_work(&self, worker: WorkerId, max: Duration) {
+        self.store.wait_for_work(worker, max).await;
     }
 }
 

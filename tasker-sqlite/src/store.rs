@@ -63,7 +63,7 @@ impl SqliteStore {
     pub(crate) async fn open_with(options: SqliteOptions) -> Result<Self, OpenError> {
         let first = open::prepare(&options).await?;
         let templates = Arc::new(Templates::default());
-        let watch = Arc::new(Watch::new());
+        let watch = Arc::new(Watch::default());
         let (sender, arrivals) = mpsc::channel(WAITING);
         let writer = Writer {
             options: open::writing(&options),
@@ -166,10 +166,10 @@ impl StateStore for SqliteStore {
         found.map_err(|fault| fault.to_store_error())
     }
 
-    async fn wait_for_work(&self, max: Duration) {
+    async fn wait_for_work(&self, worker: WorkerId, max: Duration) {
         // Weak, so that whoever waits does not keep a closed store open.
         match self.writer().map(|writer| writer.downgrade()) {
-            Some(writer) => self.watch.wait(max, &writer).await,
+            Some(writer) => self.watch.wait(worker, max, &writer).await,
             None => tokio::time::sleep(max).await,
         }
     }

@@ -216,11 +216,11 @@ impl Writer {
         let gives_work = session.gives_work;
         let commit = include_str!("../queries/commit.sql");
         session.run(commit, Values::default()).await?;
-        if !batch.claims.is_empty() {
-            self.watch.looked();
+        for claim in &batch.claims {
+            self.watch.occasions.looks(claim.request.worker);
         }
         if gives_work {
-            self.watch.there_may_be_work();
+            self.watch.occasions.arise();
         }
         Ok(())
     }
@@ -285,7 +285,7 @@ impl Writer {
         if let Ok(data_version) = Columns::of(&row).next::<i64>()
             && self.known.observe(data_version)
         {
-            self.watch.there_may_be_work();
+            self.watch.occasions.arise();
         }
     }
 }

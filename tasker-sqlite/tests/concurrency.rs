@@ -134,11 +134,11 @@ async fn another_process_wakes_whoever_waits_for_work() {
     for store in [&writing, &waiting] {
         assert!(claim(&waiting, request(worker, &template, 9)).await.tasks.is_empty());
         // Far longer than the test may take: only a hint ends it.
-        let wait = waiting.wait_for_work(Duration::from_secs(3600));
+        let wait = waiting.wait_for_work(worker, Duration::from_secs(3600));
         let (created, ()) = tokio::join!(store.create(vec![task(&template)], None), wait);
         created.unwrap();
         while claim(&waiting, request(worker, &template, 9)).await.tasks.is_empty() {
-            waiting.wait_for_work(Duration::from_secs(3600)).await;
+            waiting.wait_for_work(worker, Duration::from_secs(3600)).await;
         }
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use fixture::{task, template};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+use tasker_core::WorkerId;
 use tasker_core::store::{StateStore, StoreError, TaskQuery};
 use tasker_sqlite::{OpenError, SqliteOptions, SqliteStore};
 use tokio::task::JoinSet;
@@ -105,7 +106,7 @@ async fn every_call_after_close_is_unavailable() {
     assert!(matches!(created, Err(StoreError::Unavailable { .. })));
     let found = store.find(TaskQuery::default()).await;
     assert!(matches!(found, Err(StoreError::Unavailable { .. })));
-    store.wait_for_work(Duration::ZERO).await;
+    store.wait_for_work(WorkerId::new(), Duration::ZERO).await;
 }
 
 #[tokio::test]

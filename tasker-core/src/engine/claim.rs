@@ -133,7 +133,7 @@ async fn rest(core: &Core, incarnation: &Incarnation, wait: Duration) -> bool {
         return false;
     }
     let hint = async {
-        core.shared.store.wait_for_work(wait).await;
+        core.shared.store.wait_for_work(incarnation.id, wait).await;
         // Where nothing can be taken only news is fetched, and not in a hurry.
         if stopping {
             tokio::time::sleep(NEWS_PAUSE).await;

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use self::state::State;
@@ -21,6 +20,7 @@ use super::{
     StoredTask, TaskChange, TaskQuery, TaskSummary,
 };
 use crate::history::Author;
+use crate::store::occasions::Occasions;
 use crate::{TaskId, WorkerId};
 
 /// A [`StateStore`] that keeps everything in this process; clones share what they keep.
@@ -44,7 +44,7 @@ pub struct MemoryStore {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    work: Notify,
+    occasions: Occasions,
     began: (Instant, Timestamp),
 }
 
@@ -56,7 +56,7 @@ impl MemoryStore {
     pub fn new() -> Self {
         let shared = Shared {
             state: Mutex::default(),
-            work: Notify::new(),
+            occasions: Occasions::default(),
             began: (Instant::now(), Timestamp::now()),
         };
         Self { shared: Arc::new(shared) }
@@ -81,9 +81,7 @@ impl MemoryStore {
         let news = std::mem::take(&mut state.has_news);
         drop(state);
         if news {
-            self.shared.work.notify_waiters();
-            // Kept for whoever is about to wait.
-            self.shared.work.notify_one();
+            self.shared.occasions.arise();
         }
         answer
     }
@@ -106,6 +104,7 @@ impl StateStore for MemoryStore {
     }
 
     async fn claim(&self, request: ClaimRequest) -> Result<Claimed, StoreError> {
+        self.shared.occasions.looks(request.worker);
         Ok(self.write(|state, now| state.claim(&request, now)))
     }
 
@@ -118,7 +117,11 @@ impl StateStore for MemoryStore {
     }
 
     async fn renew(&self, beat: Heartbeat) -> Result<Renewed, StoreError> {
-        Ok(self.write(|state, now| state.renew(&beat, now)))
+        let renewed = self.write(|state, now| state.renew(&beat, now));
+        if renewed == Renewed::LeaseLost || beat.lease.is_none() {
+            self.shared.occasions.forget(beat.worker);
+        }
+        Ok(renewed)
     }
 
     async fn take_over(&self, limit: usize) -> Result<Vec<WorkerId>, StoreError> {
@@ -135,8 +138,8 @@ impl StateStore for MemoryStore {
         Ok(self.state().find(&query))
     }
 
-    async fn wait_for_work(&self, max: Duration) {
+    async fn wait_for_work(&self, worker: WorkerId, max: Duration) {
         // Time running out is as good an answer as a hint.
-        let _ = tokio::time::timeout(max, self.shared.work.notified()).await;
+        let _ = tokio::time::timeout(max, self.shared.occasions.unseen_by(worker)).await;
     }
 }

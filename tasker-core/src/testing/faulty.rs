@@ -192,10 +192,10 @@ impl<S: StateStore> StateStore for FaultyStore<S> {
         self.call("find", self.store.find(query)).await
     }
 
-    async fn wait_for_work(&self, max: Duration) {
+    async fn wait_for_work(&self, worker: WorkerId, max: Duration) {
         if self.crashed.is_cancelled() {
             return pending().await;
         }
-        self.store.wait_for_work(max).await;
+        self.store.wait_for_work(worker, max).await;
     }
 }

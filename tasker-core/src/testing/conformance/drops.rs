@@ -120,8 +120,9 @@ pub(super) async fn a_dropped_commit_happens_wholly_or_not_at_all(handles: Handl
 }
 
 pub(super) async fn a_dropped_wait_leaves_no_trace(handles: Handles) {
+    let worker = living(&*handles.here).await;
     for polls in 0..4 {
-        let wait = handles.here.wait_for_work(Duration::from_secs(600));
+        let wait = handles.here.wait_for_work(worker, Duration::from_secs(600));
         let _ = polled(polls, tokio::time::timeout(Duration::from_millis(5), wait)).await;
         let read = handles.here.load(crate::TaskId::new());
         assert!(!matches!(polled(polls, read).await, Some(Ok(Some(_)))));

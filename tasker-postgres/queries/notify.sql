@@ -1,0 +1,8 @@
+-- Notifies the workers of other stores, if any of them waits.
+-- $1 channel, $2 who notifies, $3 the workers that are told otherwise
+SELECT pg_notify($1, $2)
+WHERE EXISTS (
+    SELECT
+    FROM {schema}.worker
+    WHERE worker.gone_at IS NULL AND worker.waiting AND worker.id <> ALL ($3::uuid[])
+)

@@ -1,0 +1,29 @@
+-- Registers a worker or renews its lease, unless it is gone, and tells of the others.
+-- $1 worker, $2 name, $3 lease in microseconds, $4 spare, $5 running
+WITH renewed AS (
+    INSERT INTO {schema}.worker AS worker (id, name, expires_at, spare, running)
+    VALUES (
+        $1,
+        $2,
+        least(
+            now() + $3::bigint * interval '1 microsecond',
+            timestamptz '9999-12-30 22:00:00.999999+00'
+        ),
+        $4,
+        $5
+    )
+    ON CONFLICT (id) DO UPDATE
+    SET name = excluded.name,
+        expires_at = excluded.expires_at,
+        spare = excluded.spare,
+        running = excluded.running
+    WHERE worker.gone_at IS NULL
+    RETURNING worker.id
+)
+SELECT
+    now(),
+    EXISTS (SELECT FROM renewed),
+    coalesce(sum(worker.spare) FILTER (WHERE worker.expires_at > now()), 0)::bigint,
+    min(worker.expires_at)
+FROM {schema}.worker
+WHERE worker.gone_at IS NULL AND worker.id <> $1

@@ -1,0 +1,9 @@
+-- Where some tasks stand.
+-- $1 tasks
+SELECT
+    now(),
+    task.id, task.template, task.state, task.degraded, task.priority, task.version, task.owner,
+    task.route, task.wake_at, task.created_at, task.ended_at
+FROM {schema}.task
+WHERE task.id = ANY ($1)
+ORDER BY task.id

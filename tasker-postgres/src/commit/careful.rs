@@ -1,0 +1,205 @@
+//! Applies any changes, one after the other in memory, while nobody else can touch what they are
+//! about.
+//!
+//! Locks are taken in one order, which all statements of this crate follow: workers, queue, tasks,
+//! offers. Whoever takes a task from a living owner first waits for that worker's commits to end and
+//! keeps new ones out, so a check and what is written because of it are one act.
+
+mod write;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use tasker_core::history::Author;
+use tasker_core::store::board::{Board, Offer, Standing, log_of};
+use tasker_core::store::{Applied, Assumption, Committed, TaskChange, Then};
+use tasker_core::{TaskId, WorkerId};
+use uuid::Uuid;
+
+use self::write::{Places, write};
+use crate::database::{Session, statement};
+use crate::fault::Fault;
+use crate::rows::{Columns, int, log_int, timestamp};
+
+/// How often it starts anew because a task changed hands before it could be locked.
+const ROUNDS: usize = 8;
+
+pub(super) async fn apply(
+    session: &mut Session<'_>,
+    author: &Author,
+    changes: &[TaskChange],
+) -> Result<Committed, Fault> {
+    for _ in 0..ROUNDS {
+        session.begin().await?;
+        if let Author::Worker(worker) = author {
+            let lock = statement(&session.database.sql.lock_author).bind(worker.as_uuid());
+            if session.fetch(lock).await?.is_empty() {
+                session.rollback().await?;
+                return Ok(Committed::LeaseLost);
+            }
+        }
+        let Some((now, mut board)) = read(session, author, changes).await? else {
+            session.rollback().await?;
+            continue;
+        };
+        let mut applied = Vec::with_capacity(changes.len());
+        for change in changes {
+            let holds = board.apply(author, change);
+            applied.push(if holds { Applied::Yes } else { Applied::Conflict });
+        }
+        write(session, board.finish()).await?;
+        session.commit().await?;
+        return Ok(Committed::Changes { now: timestamp(now)?, applied });
+    }
+    Err(Fault::Contended)
+}
+
+/// Locks and reads all that the changes may assume something about; `None` if a task changed hands
+/// meanwhile.
+async fn read<'a>(
+    session: &mut Session<'_>,
+    author: &Author,
+    changes: &[TaskChange],
+) -> Result<Option<(i64, Board<'a>)>, Fault> {
+    let all: BTreeSet<TaskId> = changes.iter().map(|change| change.task).collect();
+    let (now, mut tasks) = standings(session, &all, false).await?;
+    // Settling an offered step leaves the task's own row alone; the offer's is locked.
+    let only_settles = |change: &TaskChange| {
+        matches!(change.assumes, Assumption::OfferHeld { .. }) && change.then == Then::Keep
+    };
+    let moving = changes.iter().filter(|change| !only_settles(change));
+    let moving: BTreeSet<TaskId> = moving.map(|change| change.task).collect();
+    if !moving.is_empty() {
+        let locked = lock(session, author, &moving, &tasks).await?;
+        let (_, standings) = standings(session, &moving, true).await?;
+        for (task, standing) in standings {
+            if !locked.cover(author, task, &standing) {
+                return Ok(None);
+            }
+            tasks.insert(task, standing);
+        }
+    }
+    let mut board = Board::new(now);
+    for (task, standing) in tasks {
+        board.place(task, standing);
+    }
+    place_offers(session, changes, &mut board).await?;
+    place_rows(session, changes, &mut board).await?;
+    Ok(Some((now, board)))
+}
+
+/// The time, and where tasks stand; with their rows locked if that is asked for.
+async fn standings(
+    session: &mut Session<'_>,
+    tasks: &BTreeSet<TaskId>,
+    locking: bool,
+) -> Result<(i64, HashMap<TaskId, Standing>), Fault> {
+    let tasks: Vec<Uuid> = tasks.iter().map(|task| task.as_uuid()).collect();
+    let sql = &session.database.sql;
+    let query = statement(if locking { &sql.lock_tasks } else { &sql.select_tasks });
+    let rows = session.fetch(query.bind(tasks)).await?;
+    let mut now = 0;
+    let mut standings = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        let mut columns = Columns::of(row);
+        now = columns.time()?;
+        let (task, standing) = columns.standing()?;
+        standings.insert(task, standing);
+    }
+    Ok((now, standings))
+}
+
+/// What was locked beside the tasks themselves.
+struct Locked {
+    owners: HashSet<WorkerId>,
+    /// Queued tasks, and since when they may be claimed.
+    queued: HashMap<TaskId, i64>,
+}
+
+impl Locked {
+    /// Whether nobody can touch a task that stands so: its owner cannot commit, and if it is queued
+    /// nobody can claim it.
+    fn cover(&self, author: &Author, task: TaskId, standing: &Standing) -> bool {
+        let owned_by_another = standing.owner.filter(|owner| *author != Author::Worker(*owner));
+        owned_by_another.is_none_or(|owner| self.owners.contains(&owner))
+            && standing.wake_at.is_none_or(|at| self.queued.get(&task) == Some(&at))
+    }
+}
+
+/// Keeps out the owners of tasks, and those who would claim them.
+async fn lock(
+    session: &mut Session<'_>,
+    author: &Author,
+    moving: &BTreeSet<TaskId>,
+    tasks: &HashMap<TaskId, Standing>,
+) -> Result<Locked, Fault> {
+    let of_these = || tasks.iter().filter(|(task, _)| moving.contains(task));
+    let owners: HashSet<WorkerId> = of_these()
+        .filter_map(|(_, standing)| standing.owner)
+        .filter(|owner| *author != Author::Worker(*owner))
+        .collect();
+    if !owners.is_empty() {
+        let ids: Vec<Uuid> = owners.iter().map(|owner| owner.as_uuid()).collect();
+        session.run(statement(&session.database.sql.lock_owners).bind(ids)).await?;
+    }
+    let mut places = Places::default();
+    for (task, standing) in of_these() {
+        let Some(wake_at) = standing.wake_at else { continue };
+        let route = standing.route.as_ref();
+        places.put(session, *task, route, standing.template, standing.priority, wake_at).await?;
+    }
+    let mut queued = HashMap::new();
+    if !places.is_empty() {
+        let query = places.bind(statement(&session.database.sql.lock_queue));
+        for row in &session.fetch(query).await? {
+            let mut columns = Columns::of(row);
+            queued.insert(columns.task()?, columns.time()?);
+        }
+    }
+    Ok(Locked { owners, queued })
+}
+
+async fn place_offers(
+    session: &mut Session<'_>,
+    changes: &[TaskChange],
+    board: &mut Board<'_>,
+) -> Result<(), Fault> {
+    let tasks = changes.iter().filter(|change| change.concerns_offers());
+    let tasks: BTreeSet<TaskId> = tasks.map(|change| change.task).collect();
+    if tasks.is_empty() {
+        return Ok(());
+    }
+    let tasks: Vec<Uuid> = tasks.into_iter().map(TaskId::as_uuid).collect();
+    let query = statement(&session.database.sql.lock_offers).bind(tasks);
+    for row in &session.fetch(query).await? {
+        let mut columns = Columns::of(row);
+        let (task, step, seq) = (columns.task()?, columns.log()?, columns.number()?);
+        board.place_offer(task, Offer::stored(step, seq, columns.maybe_worker()?));
+    }
+    Ok(())
+}
+
+async fn place_rows(
+    session: &mut Session<'_>,
+    changes: &[TaskChange],
+    board: &mut Board<'_>,
+) -> Result<(), Fault> {
+    let (mut task, mut step, mut seq) = (Vec::new(), Vec::new(), Vec::new());
+    for change in changes {
+        let rows = change.rows.iter().map(|row| (row.step, row.seq));
+        let offers = change.offers.iter().map(|offer| (Some(offer.step), offer.seq));
+        for (log, number) in rows.chain(offers) {
+            task.push(change.task.as_uuid());
+            step.push(log_int(log_of(log)));
+            seq.push(int(number));
+        }
+    }
+    if task.is_empty() {
+        return Ok(());
+    }
+    let query = statement(&session.database.sql.select_present).bind(task).bind(step).bind(seq);
+    for row in &session.fetch(query).await? {
+        let mut columns = Columns::of(row);
+        board.place_row(columns.task()?, columns.log()?, columns.number()?);
+    }
+    Ok(())
+}

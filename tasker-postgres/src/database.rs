@@ -1,0 +1,146 @@
+//! Runs operations on connections of the pool, each to its end whether or not its caller waits.
+//!
+//! An operation runs in a task of its own: a caller that is dropped at any await leaves no
+//! statement half sent and no transaction open, and the connection goes back to the pool in the
+//! state in which it came.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::{PgArguments, PgConnection, PgPool, PgRow};
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, Postgres};
+use tasker_core::TaskTemplate;
+use tasker_core::store::StoreError;
+use tokio::runtime::Handle;
+
+use crate::claim::Marks;
+use crate::fault::{Fault, unavailable};
+use crate::hint::Hints;
+use crate::statements::Statements;
+use crate::templates::Templates;
+
+/// A statement with its parameters.
+pub(crate) type Statement = Query<'static, Postgres, PgArguments>;
+
+/// A database, and what is known of it.
+#[derive(Debug)]
+pub(crate) struct Database {
+    pub(crate) pool: PgPool,
+    pub(crate) sql: Statements,
+    pub(crate) templates: Templates,
+    pub(crate) hints: Hints,
+    pub(crate) marks: Marks,
+    /// How long an operation may take.
+    pub(crate) deadline: Duration,
+    /// Where operations run: on the runtime that the connections were made on.
+    pub(crate) runtime: Handle,
+}
+
+/// An operation: some statements on one connection.
+pub(crate) trait Work: Send + 'static {
+    /// What the caller gets.
+    type Answer: Send + 'static;
+
+    /// Does it. A failure in an open transaction is rolled back by closing the connection.
+    fn run(
+        self,
+        session: &mut Session<'_>,
+    ) -> impl Future<Output = Result<Self::Answer, Fault>> + Send;
+}
+
+/// A connection, for one operation.
+pub(crate) struct Session<'a> {
+    pub(crate) database: &'a Database,
+    pub(crate) connection: &'a mut PgConnection,
+    /// Whether a transaction of several statements is open.
+    open: bool,
+}
+
+impl Database {
+    /// Does some work and answers; to the caller the deadline is over everything.
+    pub(crate) async fn perform<W: Work>(
+        self: &Arc<Self>,
+        work: W,
+    ) -> Result<W::Answer, StoreError> {
+        let database = Arc::clone(self);
+        let performed = self.runtime.spawn(async move { database.perform_here(work).await });
+        match performed.await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(fault)) => Err(fault.to_store_error()),
+            Err(_) => Err(unavailable("its runtime has stopped")),
+        }
+    }
+
+    /// Does some work in the current task, which must not be dropped meanwhile.
+    pub(crate) async fn perform_here<W: Work>(&self, work: W) -> Result<W::Answer, Fault> {
+        let mut connection = self.pool.acquire().await?;
+        let mut session =
+            Session { database: self, connection: &mut connection, open: false };
+        let performed = tokio::time::timeout(self.deadline, work.run(&mut session)).await;
+        let open = session.open;
+        match performed {
+            Ok(Ok(answer)) if !open => Ok(answer),
+            Ok(Ok(_)) => {
+                connection.close_on_drop();
+                Err(Fault::Contended)
+            }
+            Ok(Err(fault)) => {
+                if open || !fault.spares_the_connection() {
+                    connection.close_on_drop();
+                }
+                Err(fault)
+            }
+            Err(_) => {
+                connection.close_on_drop();
+                Err(Fault::TooLate)
+            }
+        }
+    }
+}
+
+impl Session<'_> {
+    pub(crate) async fn run(&mut self, statement: Statement) -> Result<u64, Fault> {
+        Ok(statement.execute(&mut *self.connection).await?.rows_affected())
+    }
+
+    pub(crate) async fn fetch(&mut self, statement: Statement) -> Result<Vec<PgRow>, Fault> {
+        Ok(statement.fetch_all(&mut *self.connection).await?)
+    }
+
+    pub(crate) async fn fetch_one(&mut self, statement: Statement) -> Result<PgRow, Fault> {
+        Ok(statement.fetch_one(&mut *self.connection).await?)
+    }
+
+    /// Opens a transaction of several statements.
+    pub(crate) async fn begin(&mut self) -> Result<(), Fault> {
+        self.open = true;
+        let begin = sqlx::raw_sql(AssertSqlSafe(Arc::clone(&self.database.sql.begin)));
+        begin.execute(&mut *self.connection).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn commit(&mut self) -> Result<(), Fault> {
+        sqlx::raw_sql("COMMIT").execute(&mut *self.connection).await?;
+        self.open = false;
+        Ok(())
+    }
+
+    pub(crate) async fn rollback(&mut self) -> Result<(), Fault> {
+        sqlx::raw_sql("ROLLBACK").execute(&mut *self.connection).await?;
+        self.open = false;
+        Ok(())
+    }
+
+    /// The template with a key.
+    pub(crate) async fn template(&mut self, key: i64) -> Result<Arc<TaskTemplate>, Fault> {
+        let Database { templates, sql, .. } = self.database;
+        templates.get(self.connection, sql, key).await
+    }
+}
+
+/// A statement without parameters yet.
+pub(crate) fn statement(text: &Arc<str>) -> Statement {
+    sqlx::query(AssertSqlSafe(Arc::clone(text)))
+}

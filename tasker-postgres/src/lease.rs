@@ -1,0 +1,121 @@
+//! Leases: workers that register, renew, retire, and are taken over.
+
+use std::time::Duration;
+
+use tasker_core::WorkerId;
+use tasker_core::history::Occurrence;
+use tasker_core::store::{Heartbeat, Renewed, RunningStep};
+
+use crate::database::{Session, Work, statement};
+use crate::fault::Fault;
+use crate::rows::{Columns, int, micros, timestamp, until};
+
+/// For how long the ids of former workers are refused: longer than any process hangs.
+const REMEMBERED: Duration = Duration::from_secs(90 * 24 * 3600);
+
+/// A worker's sign of life.
+pub(crate) struct Renew(pub(crate) Heartbeat);
+
+impl Work for Renew {
+    type Answer = Renewed;
+
+    async fn run(self, session: &mut Session<'_>) -> Result<Renewed, Fault> {
+        let Self(beat) = self;
+        let Some(lease) = beat.lease else { return retire(session, &beat).await };
+        let query = statement(&session.database.sql.renew)
+            .bind(beat.worker.as_uuid())
+            .bind(beat.name)
+            .bind(micros(lease))
+            .bind(int(beat.spare))
+            .bind(running(&beat.running));
+        let row = session.fetch_one(query).await?;
+        let mut columns = Columns::of(&row);
+        let (now, lives, spare): (i64, bool, i64) =
+            (columns.time()?, columns.next()?, columns.next()?);
+        if !lives {
+            session.database.hints.is_gone(beat.worker);
+            return Ok(Renewed::LeaseLost);
+        }
+        session.database.hints.lives(beat.worker);
+        let others_spare = u32::try_from(spare).unwrap_or(u32::MAX);
+        let next_expiry = columns.maybe_time()?.map(|at| until(now, at));
+        Ok(Renewed::Until { now: timestamp(now)?, others_spare, next_expiry })
+    }
+}
+
+/// Ends a worker that wants to end.
+async fn retire(session: &mut Session<'_>, beat: &Heartbeat) -> Result<Renewed, Fault> {
+    session.database.hints.is_gone(beat.worker);
+    session.begin().await?;
+    let unknown = statement(&session.database.sql.retire_unknown);
+    let unknown = unknown.bind(beat.worker.as_uuid()).bind(beat.name.clone());
+    let never_registered = session.run(unknown).await? == 1;
+    let lock = statement(&session.database.sql.lock_worker).bind(beat.worker.as_uuid());
+    let row = session.fetch_one(lock).await?;
+    let mut columns = Columns::of(&row);
+    let (now, gone): (i64, bool) = (columns.time()?, columns.next()?);
+    if gone && !never_registered {
+        session.rollback().await?;
+        return Ok(Renewed::LeaseLost);
+    }
+    put_an_end_to(session, beat.worker).await?;
+    session.commit().await?;
+    session.database.hints.there_may_be_work();
+    Ok(Renewed::Until { now: timestamp(now)?, others_spare: 0, next_expiry: None })
+}
+
+/// Takes over workers whose lease ran out, at most so many.
+pub(crate) struct TakeOver(pub(crate) usize);
+
+impl Work for TakeOver {
+    type Answer = Vec<WorkerId>;
+
+    async fn run(self, session: &mut Session<'_>) -> Result<Vec<WorkerId>, Fault> {
+        let mut lost = Vec::new();
+        while lost.len() < self.0 {
+            session.begin().await?;
+            let lock = statement(&session.database.sql.lock_lost_worker);
+            let rows = session.fetch(lock).await?;
+            let Some(row) = rows.first() else {
+                session.rollback().await?;
+                break;
+            };
+            let worker = Columns::of(row).worker()?;
+            put_an_end_to(session, worker).await?;
+            session.commit().await?;
+            lost.push(worker);
+        }
+        if !lost.is_empty() {
+            session.database.hints.there_may_be_work();
+            let prune = statement(&session.database.sql.prune).bind(micros(REMEMBERED));
+            session.run(prune).await?;
+        }
+        Ok(lost)
+    }
+}
+
+/// Ends a worker whose row is locked. One that retires owns nothing; if it does after all, its
+/// tasks are not lost.
+async fn put_an_end_to(session: &mut Session<'_>, worker: WorkerId) -> Result<(), Fault> {
+    let what = Occurrence::WorkerLost { worker }.to_columns()?;
+    let query = statement(&session.database.sql.take_over)
+        .bind(worker.as_uuid())
+        .bind(what.kind)
+        .bind(what.detail.map(|detail| detail.as_str().to_owned()));
+    session.run(query).await?;
+    Ok(())
+}
+
+fn running(steps: &[RunningStep]) -> String {
+    let steps: Vec<_> = steps
+        .iter()
+        .map(|step| {
+            serde_json::json!({
+                "task": step.task,
+                "step": step.step,
+                "running_for_ms": u64::try_from(step.running_for.as_millis()).unwrap_or(u64::MAX),
+            })
+        })
+        .collect();
+    serde_json::Value::Array(steps).to_string()
+}

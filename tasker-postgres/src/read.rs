@@ -1,0 +1,64 @@
+//! Reads: one task, or a page of them, each as one statement and so as one snapshot.
+
+use tasker_core::store::{StoredTask, TaskQuery, TaskSummary};
+use tasker_core::{TaskId, TaskState};
+
+use crate::claim::whole_task;
+use crate::database::{Session, Work, statement};
+use crate::fault::Fault;
+use crate::rows::{Columns, count, timestamp};
+
+/// One task.
+pub(crate) struct Load(pub(crate) TaskId);
+
+impl Work for Load {
+    type Answer = Option<StoredTask>;
+
+    async fn run(self, session: &mut Session<'_>) -> Result<Self::Answer, Fault> {
+        let query = statement(&session.database.sql.load).bind(self.0.as_uuid());
+        let rows = session.fetch(query).await?;
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        whole_task(session, &rows).await.map(Some)
+    }
+}
+
+/// A page of tasks.
+pub(crate) struct Find(pub(crate) TaskQuery);
+
+impl Work for Find {
+    type Answer = Vec<TaskSummary>;
+
+    async fn run(self, session: &mut Session<'_>) -> Result<Self::Answer, Fault> {
+        let sql = &session.database.sql;
+        let page = count(self.0.page_size() as u64);
+        // A partial index serves only a statement that itself names the state.
+        let (text, state) = match self.0.state {
+            Some(TaskState::Error) => (&sql.find_in_error, None),
+            Some(TaskState::Cancelled) => (&sql.find_cancelled, None),
+            Some(TaskState::Pending | TaskState::InProgress | TaskState::Complete) | None => {
+                (&sql.find, Some(self.0.state.map(TaskState::as_str)))
+            }
+        };
+        let mut query = statement(text).bind(self.0.namespace).bind(self.0.name);
+        if let Some(state) = state {
+            query = query.bind(state);
+        }
+        let query = query.bind(self.0.before.map(TaskId::as_uuid)).bind(page);
+        let rows = session.fetch(query).await?;
+        rows.iter()
+            .map(|row| {
+                let mut columns = Columns::of(row);
+                Ok(TaskSummary {
+                    id: columns.task()?,
+                    task_type: columns.next()?,
+                    state: columns.next::<&str>()?.parse()?,
+                    degraded: columns.next()?,
+                    created_at: timestamp(columns.time()?)?,
+                    ended_at: columns.maybe_time()?.map(timestamp).transpose()?,
+                })
+            })
+            .collect()
+    }
+}
