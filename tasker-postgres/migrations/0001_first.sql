@@ -157,7 +157,7 @@ CREATE TABLE worker (
     id         uuid NOT NULL PRIMARY KEY,
     name       text NOT NULL,
     expires_at timestamptz NOT NULL,
-    spare      integer NOT NULL,
+    spare      bigint NOT NULL,
     running    text NOT NULL,
     waiting    boolean NOT NULL DEFAULT false,
     moved      bigint NOT NULL DEFAULT 0,

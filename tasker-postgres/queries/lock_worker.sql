@@ -1,6 +1,6 @@
 -- Waits for the commits of a worker to end and keeps new ones out.
 -- $1 worker
-SELECT now(), gone_at IS NOT NULL
+SELECT gone_at IS NOT NULL
 FROM {schema}.worker
 WHERE id = $1
 FOR UPDATE

@@ -22,8 +22,8 @@ WITH renewed AS (
 )
 SELECT
     now(),
-    EXISTS (SELECT FROM renewed),
     coalesce(sum(worker.spare) FILTER (WHERE worker.expires_at > now()), 0)::bigint,
-    min(worker.expires_at)
+    min(worker.expires_at),
+    EXISTS (SELECT FROM renewed)
 FROM {schema}.worker
 WHERE worker.gone_at IS NULL AND worker.id <> $1

@@ -17,8 +17,8 @@ use tasker_core::store::{ClaimRequest, Claimed, News, OfferedStep, StoredTask, W
 use tasker_core::{Json, Priority, TaskId, WorkerId};
 use uuid::Uuid;
 
-pub(crate) use self::marks::Marks;
 use self::marks::Lane;
+pub(crate) use self::marks::Marks;
 use crate::database::{Session, Work, statement};
 use crate::fault::{Fault, unless_unreadable};
 use crate::rows::{At, Columns, Line, STANDING, Unfolding, count, micros, timestamp, until};
@@ -90,8 +90,7 @@ async fn look(session: &mut Session<'_>, request: &ClaimRequest) -> Result<Claim
         }
     }
     let Some(rest) = answer else { return Err(Fault::Contended) };
-    let news =
-        if rest.news { take_news(session, request.worker).await? } else { Vec::new() };
+    let news = if rest.news { take_news(session, request.worker).await? } else { Vec::new() };
     let offers = if rest.offers || request.holding.is_some() {
         offers::take(session, request, rest.offers).await?
     } else {
@@ -123,10 +122,11 @@ async fn take(
     request: &ClaimRequest,
     wanted: usize,
 ) -> Result<Option<Taken>, Fault> {
-    let database = session.database;
-    let (mut lanes, mut marked) = database.marks.lanes(&request.routes);
+    let marks = &session.database.marks;
+    let (mut lanes, mut marked) = marks.lanes(&request.routes);
+    let mut claimed = Vec::new();
     loop {
-        let rows = ask(session, request, wanted, &lanes).await?;
+        let rows = ask(session, request, wanted - claimed.len(), &lanes).await?;
         let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
         let mut columns = Columns::of(first);
         let (now, alive, more): (i64, bool, bool) =
@@ -136,20 +136,17 @@ async fn take(
         if !alive {
             return Ok(None);
         }
-        let claimed = claimed(&rows)?;
-        // Something may stand before the marks after all.
-        let unsure = marked && claimed.len() < wanted;
-        if unsure {
-            database.marks.forget();
-            if claimed.is_empty() {
-                (lanes, marked) = database.marks.lanes(&request.routes);
-                continue;
-            }
-        } else {
-            database.marks.note(&claimed);
+        read_claimed(&rows, &mut claimed)?;
+        if marked && claimed.len() < wanted {
+            // Something may stand before the marks after all.
+            marks.forget();
+            (lanes, marked) = marks.lanes(&request.routes);
+            continue;
+        }
+        if more && claimed.len() >= wanted {
+            marks.note(&claimed);
         }
         let next_in = match (more, next_at) {
-            _ if unsure => Some(Duration::ZERO),
             (true, _) if claimed.len() >= wanted => Some(Duration::ZERO),
             (true, _) => Some(A_MOMENT),
             (false, next_at) => next_at.map(|at| until(now, at)),
@@ -194,8 +191,7 @@ struct ClaimedTask {
 /// How many columns of an answer stand before the task's.
 const HEADER: usize = 6;
 
-fn claimed(rows: &[PgRow]) -> Result<Vec<ClaimedTask>, Fault> {
-    let mut tasks = Vec::with_capacity(rows.len());
+fn read_claimed(rows: &[PgRow], tasks: &mut Vec<ClaimedTask>) -> Result<(), Fault> {
     for row in rows {
         let mut columns = Columns::of(row);
         let Some(id) = columns.skip(HEADER).maybe_task()? else { continue };
@@ -211,7 +207,7 @@ fn claimed(rows: &[PgRow]) -> Result<Vec<ClaimedTask>, Fault> {
         let known = Priority::from_stored(task.priority).unwrap_or_default();
         (rank(known, task.queued_for), task.id)
     });
-    Ok(tasks)
+    Ok(())
 }
 
 /// Adds the histories, without the tasks that cannot be read, which are queued again for later, and

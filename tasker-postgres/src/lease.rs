@@ -8,7 +8,7 @@ use tasker_core::store::{Heartbeat, Renewed, RunningStep};
 
 use crate::database::{Session, Work, statement};
 use crate::fault::Fault;
-use crate::rows::{Columns, int, micros, timestamp, until};
+use crate::rows::{Columns, micros, timestamp, until};
 
 /// For how long the ids of former workers are refused: longer than any process hangs.
 const REMEMBERED: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -26,21 +26,26 @@ impl Work for Renew {
             .bind(beat.worker.as_uuid())
             .bind(beat.name)
             .bind(micros(lease))
-            .bind(int(beat.spare))
+            .bind(i64::from(beat.spare))
             .bind(running(&beat.running));
         let row = session.fetch_one(query).await?;
         let mut columns = Columns::of(&row);
-        let (now, lives, spare): (i64, bool, i64) =
-            (columns.time()?, columns.next()?, columns.next()?);
-        if !lives {
+        let renewed = until_when(&mut columns)?;
+        if !columns.next()? {
             session.database.hints.is_gone(beat.worker);
             return Ok(Renewed::LeaseLost);
         }
         session.database.hints.lives(beat.worker);
-        let others_spare = u32::try_from(spare).unwrap_or(u32::MAX);
-        let next_expiry = columns.maybe_time()?.map(|at| until(now, at));
-        Ok(Renewed::Until { now: timestamp(now)?, others_spare, next_expiry })
+        Ok(renewed)
     }
+}
+
+/// Reads the time and what there is to say of the other workers.
+fn until_when(columns: &mut Columns<'_>) -> Result<Renewed, Fault> {
+    let now = columns.time()?;
+    let others_spare = u32::try_from(columns.next::<i64>()?).unwrap_or(u32::MAX);
+    let next_expiry = columns.maybe_time()?.map(|at| until(now, at));
+    Ok(Renewed::Until { now: timestamp(now)?, others_spare, next_expiry })
 }
 
 /// Ends a worker that wants to end.
@@ -52,16 +57,17 @@ async fn retire(session: &mut Session<'_>, beat: &Heartbeat) -> Result<Renewed, 
     let never_registered = session.run(unknown).await? == 1;
     let lock = statement(&session.database.sql.lock_worker).bind(beat.worker.as_uuid());
     let row = session.fetch_one(lock).await?;
-    let mut columns = Columns::of(&row);
-    let (now, gone): (i64, bool) = (columns.time()?, columns.next()?);
+    let gone: bool = Columns::of(&row).next()?;
     if gone && !never_registered {
         session.rollback().await?;
         return Ok(Renewed::LeaseLost);
     }
     put_an_end_to(session, beat.worker).await?;
+    let others = statement(&session.database.sql.select_others).bind(beat.worker.as_uuid());
+    let row = session.fetch_one(others).await?;
     session.commit().await?;
     session.database.hints.there_may_be_work();
-    Ok(Renewed::Until { now: timestamp(now)?, others_spare: 0, next_expiry: None })
+    until_when(&mut Columns::of(&row))
 }
 
 /// Takes over workers whose lease ran out, at most so many.

@@ -31,7 +31,7 @@ statements! {
     find_in_error hold_offers insert_history insert_news insert_offers insert_queue
     insert_template load lock_author lock_lost_worker lock_offers lock_owners lock_queue
     lock_tasks lock_worker mark_touched mark_waiting notify prune renew retire_unknown select_existing
-    select_held_offers select_history select_offered select_owned select_present select_tasks
+    select_held_offers select_history select_offered select_others select_owned select_present select_tasks
     select_template select_template_key set_aside set_offer_aside take_over update_tasks
 }
 
