@@ -10,9 +10,12 @@ use serde::de::DeserializeOwned;
 
 use crate::{Json, TaskTemplate};
 
+mod completion;
 mod context;
 mod workflow;
 
+pub use completion::Completion;
+pub(crate) use completion::{Output, unstorable};
 pub use context::StepContext;
 pub(crate) use context::{AttemptTime, StepInput};
 pub(crate) use workflow::handler_names;
@@ -51,12 +54,14 @@ pub trait StepHandler: Send + Sync + 'static {
 pub type StepResult = Result<StepOutput, StepError>;
 
 /// The result of a step, as it will be stored; made by [`StepContext::complete`].
+///
+/// Or what became of the result, where the handler has recorded it itself: see [`Completion`].
 #[derive(Clone, Debug)]
-pub struct StepOutput(pub(crate) Json);
+pub struct StepOutput(pub(crate) Output);
 
 impl From<Json> for StepOutput {
     fn from(result: Json) -> Self {
-        Self(result)
+        Self(Output::Result(result))
     }
 }
 

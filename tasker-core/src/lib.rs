@@ -105,8 +105,8 @@ pub use client::{
 pub use engine::{Worker, WorkerBuilder};
 pub use event::{Event, EventKind};
 pub use handler::{
-    MissingHandlers, Refusal, StepContext, StepError, StepHandler, StepOutput, StepResult,
-    TaskHandler, Workflow, step_fn, typed_fn,
+    Completion, MissingHandlers, Refusal, StepContext, StepError, StepHandler, StepOutput,
+    StepResult, TaskHandler, Workflow, step_fn, typed_fn,
 };
 pub use history::{Failure, FailureClass};
 pub use jiff::Timestamp;

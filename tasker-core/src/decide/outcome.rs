@@ -25,6 +25,48 @@ pub struct Report {
     pub retry_after: Option<Duration>,
 }
 
+/// An attempt that has begun: where its end will be recorded, and what that assumes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begun {
+    task: TaskId,
+    assumes: Assumption,
+    step: StepIndex,
+    seq: u32,
+    attempt: u32,
+}
+
+impl Begun {
+    /// An attempt at a step of a task that the caller owns.
+    pub(crate) fn of_own(task: &Snapshot, step: StepIndex) -> Self {
+        Self::new(task, step, Assumption::Owned { version: task.version() })
+    }
+
+    /// An attempt at a step that another worker offered.
+    pub(crate) fn of_offered(task: &Snapshot, step: StepIndex) -> Self {
+        let seq = task.step(step).next_seq();
+        Self::new(task, step, Assumption::OfferHeld { step, seq })
+    }
+
+    fn new(task: &Snapshot, step: StepIndex, assumes: Assumption) -> Self {
+        let now = task.step(step);
+        let (seq, attempt) = (now.next_seq(), now.next_attempt());
+        Self { task: task.id(), assumes, step, seq, attempt }
+    }
+
+    /// The row that its success adds to its step's log.
+    pub(crate) fn success(&self, ran_for: Duration, result: Json) -> Transition {
+        let Self { step, seq, attempt, .. } = *self;
+        let what = Occurrence::Completed { result };
+        Transition { step: Some(step), seq, attempt, ran_for, what }
+    }
+
+    /// Adds that row, and nothing else: what follows for the task is its owner's to decide.
+    pub(crate) fn record(&self, row: Transition) -> TaskChange {
+        let Self { task, assumes, .. } = *self;
+        TaskChange { task, assumes, rows: vec![row], offers: Vec::new(), then: Then::Keep }
+    }
+}
+
 /// Settles attempts of the steps of one task that the caller owns, and says what becomes of it.
 ///
 /// `arrived` are rows that other workers have added. A report of an attempt that was settled
@@ -58,9 +100,8 @@ pub fn settle(
 /// `task` needs to know the rows of the step itself only; what follows for the task is the
 /// owner's to decide. `None` if the attempt was settled already.
 pub fn settle_offer(task: &Snapshot, report: Report) -> Option<TaskChange> {
-    let assumes = Assumption::OfferHeld { step: report.step, seq: report.seq };
-    let rows = vec![row(task, report)?];
-    Some(TaskChange { task: task.id(), assumes, rows, offers: Vec::new(), then: Then::Keep })
+    let begun = Begun::of_offered(task, report.step);
+    Some(begun.record(row(task, report)?))
 }
 
 /// The row that an attempt adds to its step's log.
@@ -70,15 +111,15 @@ fn row(task: &Snapshot, report: Report) -> Option<Transition> {
     if seq != before.next_seq() || before.state().is_terminal() {
         return None;
     }
-    let attempt = before.next_attempt();
-    let what = match outcome {
-        Ok(result) => Occurrence::Completed { result },
+    let begun = Begun::of_own(task, step);
+    Some(match outcome {
+        Ok(result) => begun.success(ran_for, result),
         Err(failure) => {
             let next = after_failure(task, step, &failure, retry_after);
-            Occurrence::Failed { failure, next }
+            let what = Occurrence::Failed { failure, next };
+            Transition { step: Some(step), seq, attempt: begun.attempt, ran_for, what }
         }
-    };
-    Some(Transition { step: Some(step), seq, attempt, ran_for, what })
+    })
 }
 
 fn after_failure(

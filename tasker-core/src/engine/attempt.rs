@@ -9,8 +9,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use crate::Json;
-use crate::handler::{StepContext, StepError, StepHandler, StepInput, StepResult};
-use crate::history::{Failure, FailureClass};
+use crate::handler::{
+    Output, StepContext, StepError, StepHandler, StepInput, StepOutput, StepResult, unstorable,
+};
+use crate::history::{Failure, FailureClass, Recorded};
 
 /// How long a handler that was cancelled may wind up before its future is dropped.
 const WIND_UP: Duration = Duration::from_secs(1);
@@ -23,16 +25,16 @@ const MAX_MESSAGE: usize = 4096;
 pub(super) enum Ended {
     /// An outcome that is to be recorded.
     Outcome { outcome: Result<Json, Failure>, retry_after: Option<Duration> },
+    /// A success that the handler has recorded itself.
+    Recorded(Box<Recorded>),
+    /// A success of which it is not known whether the handler has recorded it.
+    Unknown,
     /// It was no longer wanted; nothing is recorded.
     Cancelled,
 }
 
 /// Runs a handler until it ends, times out or is cancelled.
-pub(super) async fn run(
-    handler: Arc<dyn StepHandler>,
-    input: Arc<StepInput>,
-    max_result_bytes: usize,
-) -> Ended {
+pub(super) async fn run(handler: Arc<dyn StepHandler>, input: Arc<StepInput>) -> Ended {
     let step = StepContext::new(input.clone());
     let mut process = Box::pin(async move { handler.process(step).await });
     let result = tokio::select! {
@@ -41,17 +43,28 @@ pub(super) async fn run(
         result = catch_panics(process.as_mut()) => result,
         () = timed_out(&input) => return Ended::failed(time_out_failure(&input)),
         () = input.cancellation.cancelled() => {
-            // Whether it winds up or is dropped: its outcome is nobody's.
-            let _ = tokio::time::timeout(WIND_UP, catch_panics(process.as_mut())).await;
-            return Ended::Cancelled;
+            // Whether it winds up or is dropped: its outcome is nobody's, unless it is on record.
+            let wound_up = tokio::time::timeout(WIND_UP, catch_panics(process.as_mut())).await;
+            return match wound_up {
+                Ok(Ok(Ok(StepOutput(Output::Recorded(row))))) => Ended::Recorded(row),
+                _ => Ended::Cancelled,
+            };
         }
     };
     match result {
-        Ok(Ok(output)) => match unstorable(&output.0, max_result_bytes) {
-            None => Ended::Outcome { outcome: Ok(output.0), retry_after: None },
-            Some(failure) => Ended::failed(failure),
-        },
-        Ok(Err(_)) if input.cancellation.is_cancelled() => Ended::Cancelled,
+        Ok(Ok(StepOutput(Output::Result(result)))) => {
+            match unstorable(&result, input.max_result_bytes) {
+                None => Ended::Outcome { outcome: Ok(result), retry_after: None },
+                Some(failure) => Ended::failed(failure),
+            }
+        }
+        Ok(Ok(StepOutput(Output::Recorded(row)))) => Ended::Recorded(row),
+        Ok(Ok(StepOutput(Output::Unknown))) => Ended::Unknown,
+        Ok(Ok(StepOutput(Output::Refused)) | Err(_)) if input.cancellation.is_cancelled() => {
+            Ended::Cancelled
+        }
+        // Whether the task was moved is for the store to say: then this is refused as well.
+        Ok(Ok(StepOutput(Output::Refused))) => failed(not_recorded()),
         Ok(Err(error)) => failed(error),
         Err(panic) => Ended::failed(panicked(panic.as_ref())),
     }
@@ -106,6 +119,11 @@ pub(super) fn blocked_failure(input: &StepInput) -> Failure {
     failure
 }
 
+fn not_recorded() -> StepError {
+    let message = "the handler was to record the step's success itself, and was refused";
+    StepError::retryable(message).with_code("NOT_RECORDED")
+}
+
 fn failed(error: StepError) -> Ended {
     let (class, code, message, retry_after) = match error {
         StepError::Retryable { message, code, retry_after } => {
@@ -126,23 +144,6 @@ fn panicked(panic: &(dyn Any + Send)) -> Failure {
         None => "the handler panicked".to_owned(),
     };
     Failure { class: FailureClass::Panicked, code: "PANICKED".to_owned(), message: fit(message) }
-}
-
-/// Why a result cannot be stored, if it cannot.
-fn unstorable(result: &Json, max_bytes: usize) -> Option<Failure> {
-    let bytes = result.as_str().len();
-    let (code, message) = if bytes > max_bytes {
-        let message = format!(
-            "the result has {bytes} bytes of JSON and {max_bytes} are allowed: \
-             store it elsewhere and return where"
-        );
-        ("RESULT_TOO_LARGE", message)
-    } else if result.has_nul() {
-        ("RESULT_HAS_NUL", "the result has a NUL character, which cannot be stored".to_owned())
-    } else {
-        return None;
-    };
-    Some(Failure { class: FailureClass::Unstorable, code: code.to_owned(), message })
 }
 
 /// A text that every store takes: not too long, no NUL.

@@ -8,8 +8,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::Incarnation;
+use super::owner::Whose;
 use crate::StepIndex;
-use crate::decide::{self, Report};
+use crate::decide::{self, Begun, Report};
 use crate::handler::{AttemptTime, StepHandler, StepInput, TaskHandler};
 use crate::history::Recorded;
 use crate::registry::Registry;
@@ -84,7 +85,13 @@ impl Held {
     }
 
     /// Notes that a step begins, and makes what its attempt is given.
-    pub(super) fn begin(&mut self, step: StepIndex, run: u64) -> Arc<StepInput> {
+    pub(super) fn begin(
+        &mut self,
+        step: StepIndex,
+        run: u64,
+        whose: Whose,
+        max_result_bytes: usize,
+    ) -> Arc<StepInput> {
         let (task, now) = (&self.snapshot, self.snapshot.step(step));
         let template = task.template().clone();
         let policy = template.step(step);
@@ -102,6 +109,12 @@ impl Held {
             cancellation: self.cancellation.clone(),
             time: AttemptTime::from_now(policy.timeout),
             key: OnceLock::new(),
+            worker: self.incarnation.id,
+            begun: match whose {
+                Whose::Mine => Begun::of_own(task, step),
+                Whose::Theirs => Begun::of_offered(task, step),
+            },
+            max_result_bytes,
             template,
         });
         let seq = now.next_seq();

@@ -285,7 +285,7 @@ impl Owner {
             let template = held.snapshot.template().clone();
             self.runs += 1;
             let run = self.runs;
-            let input = held.begin(step, run);
+            let input = held.begin(step, run, whose, self.core.settings.max_result_bytes);
             let attempt = input.attempt;
             let name = &template.step(step).name;
             let now = self.clock.now();
@@ -296,9 +296,8 @@ impl Owner {
             });
             let span = info_span!("step", %task, step = name.as_str(), attempt);
             let core = self.core.clone();
-            let max_result_bytes = core.settings.max_result_bytes;
             let attempt = async move {
-                let ended = attempt::run(handler, input.clone(), max_result_bytes).await;
+                let ended = attempt::run(handler, input.clone()).await;
                 let ran_for = input.time.elapsed();
                 drop(permit);
                 core.tell(task, Message::Ended { task, step, run, ran_for, ended });
@@ -350,6 +349,19 @@ impl Owner {
             Ended::Outcome { outcome, retry_after } => {
                 held.reports.push(Report { step, seq, ran_for, outcome, retry_after });
             }
+            Ended::Recorded(row) => {
+                let template = held.snapshot.template();
+                self.core.shared.events.tell_row(task, template, row.at, &row.transition);
+                // As if another worker had settled it; the owner of a borrowed step has the news.
+                held.arrived.push(*row);
+            }
+            Ended::Unknown if is_borrowed => {
+                // If it is not on record, the step still stands in this worker's name.
+                drop(self.return_offer(task, step));
+                self.core.resync.notify_one();
+                return;
+            }
+            Ended::Unknown => return self.stale.push(task),
             Ended::Cancelled => held.snapshot.give_back(step),
         }
         if is_borrowed {

@@ -9,9 +9,12 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::completion::{Completion, Output, unstorable};
 use super::{StepError, StepOutput, StepResult};
+use crate::decide::Begun;
+use crate::history::Author;
 use crate::snapshot::Results;
-use crate::{Json, StepIndex, StepTemplate, TaskId, TaskTemplate, TaskType};
+use crate::{Json, StepIndex, StepTemplate, TaskId, TaskTemplate, TaskType, WorkerId};
 
 /// One attempt at a step: its input, its name, its time. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -33,6 +36,10 @@ pub(crate) struct StepInput {
     pub(crate) cancellation: CancellationToken,
     pub(crate) time: AttemptTime,
     pub(crate) key: OnceLock<String>,
+    /// Who makes the attempt, and what recording its end assumes.
+    pub(crate) worker: WorkerId,
+    pub(crate) begun: Begun,
+    pub(crate) max_result_bytes: usize,
 }
 
 /// When an attempt began and when it times out; heartbeats move the end.
@@ -197,10 +204,29 @@ impl StepContext {
     /// # Errors
     /// `UNSERIALIZABLE_RESULT`, permanent: the result has no JSON form.
     pub fn complete<T: Serialize + ?Sized>(&self, result: &T) -> StepResult {
-        Json::of(result).map(StepOutput).map_err(|error| {
+        Json::of(result).map(StepOutput::from).map_err(|error| {
             let message = format!("the result has no JSON form: {error}");
             StepError::permanent("UNSERIALIZABLE_RESULT", message)
         })
+    }
+
+    /// The success of this attempt, for a handler that records it itself, in a transaction of its
+    /// own with the tasks' database; measured up to now.
+    ///
+    /// [`Completion`] says what to do with it.
+    ///
+    /// # Errors
+    /// The output, as it was handed in: it cannot be stored, because it is too large or has a NUL
+    /// character, or the handler has recorded it already. Undo the work, and return the output: the
+    /// worker then fails the step, as it does for every handler.
+    pub fn completion(&self, output: StepOutput) -> Result<Completion, StepOutput> {
+        let input = &self.input;
+        let Output::Result(result) = &output.0 else { return Err(output) };
+        if unstorable(result, input.max_result_bytes).is_some() {
+            return Err(output);
+        }
+        let row = input.begun.success(input.time.elapsed(), result.clone());
+        Ok(Completion::new(Author::Worker(input.worker), input.begun, row))
     }
 
     fn template(&self) -> &StepTemplate {

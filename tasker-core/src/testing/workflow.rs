@@ -21,7 +21,10 @@ use crate::{
 /// Each of the tests plays the workflow as often as it takes, every time with new handlers and a
 /// new world of theirs: a simulated gateway, a ledger, whatever they change. Time is paused and
 /// jumps to the next thing that is due, so that days of waiting take milliseconds; handlers must
-/// therefore not wait for anything outside the test. The tests make their own runtime: call them
+/// therefore not wait for anything outside the test. Tasks live in a store in memory of the test: a
+/// handler that records its own success elsewhere ([`Completion`](crate::Completion)) is refused
+/// there, and its step fails with `NOT_RECORDED`; put such a step to the test on its own store. The
+/// tests make their own runtime: call them
 /// from a `#[test]` that is not `async`. They panic, and say at which step or point, if a promise
 /// is broken.
 ///
