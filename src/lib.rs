@@ -56,16 +56,19 @@
 //! | put both together | [`Workflow`], or [`TaskHandler`] to prepare and refuse requests |
 //! | submit, watch, cancel, retry | [`Tasker`], [`TaskStatus`], [`HistoryEntry`], [`Event`] |
 //! | run the steps | [`Worker`] |
-//! | keep the tasks | [`MemoryStore`], [`SqliteStore`], or your own [`StateStore`] |
+//! | keep the tasks | [`MemoryStore`], [`SqliteStore`], `PostgresStore`, or your own [`StateStore`] |
 //!
 //! The guide is in `docs/guide/`, the design in `docs/architecture.md`.
 //!
 //! # Features
 //!
 //! * `sqlite` (default): the embedded store, one file and no server.
+//! * `postgres`: the store for any number of workers on any number of machines.
 //! * `testing`: checks of workflows, their handlers and stores, for your own tests.
 
 pub use tasker_core::*;
+#[cfg(feature = "postgres")]
+pub use tasker_postgres::{self as postgres, PostgresStore};
 #[cfg(feature = "sqlite")]
 pub use tasker_sqlite::{self as sqlite, SqliteStore};
 

@@ -17,8 +17,8 @@ use tasker_core::store::{ClaimRequest, Claimed, News, OfferedStep, StoredTask, W
 use tasker_core::{Json, Priority, TaskId, WorkerId};
 use uuid::Uuid;
 
-pub(crate) use self::marks::Marks;
 use self::marks::Lane;
+pub(crate) use self::marks::Marks;
 use crate::database::{Session, Work, statement};
 use crate::fault::{Fault, unless_unreadable};
 use crate::rows::{At, Columns, Line, STANDING, Unfolding, count, micros, timestamp, until};
@@ -90,8 +90,7 @@ async fn look(session: &mut Session<'_>, request: &ClaimRequest) -> Result<Claim
         }
     }
     let Some(rest) = answer else { return Err(Fault::Contended) };
-    let news =
-        if rest.news { take_news(session, request.worker).await? } else { Vec::new() };
+    let news = if rest.news { take_news(session, request.worker).await? } else { Vec::new() };
     let offers = if rest.offers || request.holding.is_some() {
         offers::take(session, request, rest.offers).await?
     } else {

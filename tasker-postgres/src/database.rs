@@ -76,8 +76,7 @@ impl Database {
     /// Does some work in the current task, which must not be dropped meanwhile.
     pub(crate) async fn perform_here<W: Work>(&self, work: W) -> Result<W::Answer, Fault> {
         let mut connection = self.pool.acquire().await?;
-        let mut session =
-            Session { database: self, connection: &mut connection, open: false };
+        let mut session = Session { database: self, connection: &mut connection, open: false };
         let performed = tokio::time::timeout(self.deadline, work.run(&mut session)).await;
         let open = session.open;
         match performed {

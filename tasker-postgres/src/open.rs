@@ -36,7 +36,9 @@ const FRESH: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The URL cannot be read.
-    #[error("the URL of the database is not of the form postgres://user:password@host:port/database")]
+    #[error(
+        "the URL of the database is not of the form postgres://user:password@host:port/database"
+    )]
     Url,
     /// The name of the schema is empty, or too long.
     #[error("`{schema}` cannot name the schema: give it a name of 1 to 50 bytes")]
@@ -90,10 +92,7 @@ pub enum OpenError {
 /// How to connect; nothing of it is a setting that a pooler might not know.
 pub(crate) fn connecting(url: &str) -> Result<PgConnectOptions, OpenError> {
     let options = PgConnectOptions::from_str(url).map_err(|_| OpenError::Url)?;
-    Ok(options
-        .application_name("tasker")
-        .statement_cache_capacity(256)
-        .disable_statement_logging())
+    Ok(options.application_name("tasker").statement_cache_capacity(256).disable_statement_logging())
 }
 
 /// The connections that all operations share.
@@ -202,9 +201,7 @@ async fn applied(
     let newest = sqlx::query(AssertSqlSafe(newest)).fetch_one(connection).await;
     let found: i64 = newest.map_err(|error| explain(options, error))?.get(0);
     match found {
-        found if found > latest => {
-            Err(OpenError::Newer { schema: options.schema.clone(), found })
-        }
+        found if found > latest => Err(OpenError::Newer { schema: options.schema.clone(), found }),
         found if found == latest => Ok(Found::Current),
         _ => Ok(Found::Behind),
     }
@@ -223,12 +220,15 @@ async fn migrate_on(
             Err(MigrateError::VersionMissing(found)) => {
                 return Err(OpenError::Newer { schema: options.schema.clone(), found });
             }
-            Err(
-                MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _),
-            ) => return Err(explain(options, error)),
+            Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
+                return Err(explain(options, error));
+            }
             Err(_) => {
-                let reason = format!("the tables of schema `{}` cannot be migrated: they differ \
-                     from those that this version made", options.schema);
+                let reason = format!(
+                    "the tables of schema `{}` cannot be migrated: they differ \
+                     from those that this version made",
+                    options.schema
+                );
                 return Err(OpenError::Failed { reason });
             }
         }

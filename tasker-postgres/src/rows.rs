@@ -44,7 +44,10 @@ impl PgHasArrayType for At {
 }
 
 impl Encode<'_, Postgres> for At {
-    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<sqlx::encode::IsNull, BoxDynError> {
+    fn encode_by_ref(
+        &self,
+        buffer: &mut PgArgumentBuffer,
+    ) -> Result<sqlx::encode::IsNull, BoxDynError> {
         Encode::<Postgres>::encode(self.0.saturating_sub(EPOCH), buffer)
     }
 }
@@ -167,7 +170,8 @@ impl<'r> Columns<'r> {
         let kind: &str = self.next()?;
         let (result, detail) = (self.json()?, self.json()?);
         if step == OWN_LOG && seq == 0 && kind == SUBMITTED {
-            let input = result.ok_or_else(|| Fault::Unreadable("a task has no input".to_owned()))?;
+            let input =
+                result.ok_or_else(|| Fault::Unreadable("a task has no input".to_owned()))?;
             return Ok(Some(Line::Input(input)));
         }
         let kind = kind.to_owned();

@@ -79,7 +79,9 @@ impl PostgresStore {
         }
         let beside = vec![
             runtime.spawn(hint::notify(database.clone())).abort_handle(),
-            runtime.spawn(hint::listen(database.clone(), open::listening(&options)?)).abort_handle(),
+            runtime
+                .spawn(hint::listen(database.clone(), open::listening(&options)?))
+                .abort_handle(),
         ];
         Ok(Self { database, submissions: Mutex::new(Some(submissions)), beside })
     }

@@ -24,7 +24,12 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Waits for an occasion that a worker's last claim has not seen.
-    pub(crate) async fn wait(&self, worker: WorkerId, max: Duration, writer: &mpsc::WeakSender<Operation>) {
+    pub(crate) async fn wait(
+        &self,
+        worker: WorkerId,
+        max: Duration,
+        writer: &mpsc::WeakSender<Operation>,
+    ) {
         let mut occasion = pin!(self.occasions.unseen_by(worker));
         let give_up_at = Instant::now() + max;
         let mut pause = FIRST_LOOK;

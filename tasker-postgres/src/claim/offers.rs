@@ -76,10 +76,7 @@ fn held(rows: &[PgRow]) -> Result<Vec<Held>, Fault> {
 
 /// The offered steps, each with the rows of its own log and of those that it needs; `None` for one
 /// that cannot be read.
-async fn read(
-    session: &mut Session<'_>,
-    held: &[Held],
-) -> Result<Vec<Option<OfferedStep>>, Fault> {
+async fn read(session: &mut Session<'_>, held: &[Held]) -> Result<Vec<Option<OfferedStep>>, Fault> {
     if held.is_empty() {
         return Ok(Vec::new());
     }
@@ -132,11 +129,7 @@ async fn offered_step(
     Ok(OfferedStep { task, step: StepIndex(offer.step), seq: offer.seq })
 }
 
-async fn set_aside(
-    session: &mut Session<'_>,
-    worker: WorkerId,
-    offer: &Held,
-) -> Result<(), Fault> {
+async fn set_aside(session: &mut Session<'_>, worker: WorkerId, offer: &Held) -> Result<(), Fault> {
     let query = statement(&session.database.sql.set_offer_aside)
         .bind(offer.task.as_uuid())
         .bind(int(offer.step))
