@@ -22,10 +22,10 @@ const TOGETHER: usize = 2_000;
 const FILLERS: usize = 4;
 
 /// Measurements of each backlog, in turns with the others.
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 12;
 
 /// Tasks that are claimed in each, and put back at the end of the queue.
-const CLAIMED: usize = 2_000;
+const CLAIMED: usize = 4_000;
 
 /// How fast tasks were claimed beside a number of others.
 #[derive(Clone, Debug, Serialize)]

@@ -31,9 +31,8 @@ pub(crate) struct Pickup {
     /// Where `pg_stat_statements` is loaded.
     pub(crate) statements_per_minute: Option<f64>,
     pub(crate) statements: Vec<Statement>,
-    pub(crate) commits_per_minute: f64,
-    /// The schema, to leave it out of the statements.
-    pub(crate) schema: String,
+    /// Where it is not: those of everybody in the database, autovacuum and this program included.
+    pub(crate) commits_per_minute: Option<f64>,
     /// From the call of another process's `submit` until the handler runs.
     pub(crate) picked_up: Option<Quantiles>,
 }
@@ -53,22 +52,18 @@ pub(crate) async fn run(args: &Args, places: &Places) -> Result<Option<Pickup>, 
     let commits = meter.late().await?.commits;
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     let all = meter.statements().await?;
-    // What was done at last is told within ten seconds, in which the worker goes on.
-    tokio::time::sleep(CALM).await;
     let commits = meter.late().await?.commits - commits;
     let minutes = seconds as f64 / 60.0;
     let other = Arc::new(place::open(&home.url, schema, 2).await?);
     let times = submit(&tasker(other.clone(), &started)?, &started, args.idle.max(100)).await?;
     other.close().await;
     worker.shutdown(Duration::from_secs(10)).await;
-    let schema = schema.to_owned();
     home.clear().await?;
     Ok(Some(Pickup {
         seconds,
         statements_per_minute: all.as_ref().map(|all| all.calls as f64 / minutes),
+        commits_per_minute: all.is_none().then_some(commits as f64 / minutes),
         statements: all.map(|all| all.longest).unwrap_or_default(),
-        commits_per_minute: commits as f64 / (minutes + CALM.as_secs_f64() / 60.0),
-        schema,
         picked_up: quantiles(&times),
     }))
 }

@@ -63,8 +63,9 @@ pub(crate) fn add_others(table: &mut Table, report: &Report) {
     }
     if let Some(pickup) = &report.pickup {
         let statements = pickup.statements_per_minute.into_iter().collect();
+        let commits = pickup.commits_per_minute.into_iter().collect();
         row(table, "idle worker: statements a minute", 1, statements);
-        row(table, "idle worker: commits a minute", 1, vec![pickup.commits_per_minute]);
+        row(table, "idle worker: commits a minute", 1, commits);
         if let Some(times) = pickup.picked_up {
             for (name, time) in [("p50", times.p50), ("p99", times.p99)] {
                 let name = format!("submitted elsewhere → handler runs, {name}, ms");
