@@ -71,9 +71,8 @@ async fn what_was_acknowledged_survives_five_crashes_of_the_server_and_so_do_wor
     let store = PostgresStore::open(&url).await.unwrap();
     let tasker = Tasker::builder(store).register(workflow).build().unwrap();
     let job = work_at((&url, "tasker"), folder.path(), latency, Duration::from_secs(10));
-    let mut workers: [Process; 2] = std::array::from_fn(|_| {
-        Process::start("process_that_works_until_it_is_killed", &job)
-    });
+    let mut workers: [Process; 2] =
+        std::array::from_fn(|_| Process::start("process_that_works_until_it_is_killed", &job));
     for worker in &mut workers {
         worker.says("working").await;
     }

@@ -95,11 +95,7 @@ async fn overdue(database: &mut PgConnection, schema: &str) -> i64 {
     number(database, schema, overdue).await
 }
 
-async fn nothing_was_lost_or_repeated(
-    database: &mut PgConnection,
-    schema: &str,
-    ledger: &Path,
-) {
+async fn nothing_was_lost_or_repeated(database: &mut PgConnection, schema: &str, ledger: &Path) {
     let orders = ORDERS as i64;
     for (sql, expected) in [
         ("SELECT count(*) FROM {}.task", orders),
