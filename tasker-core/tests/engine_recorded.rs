@@ -24,6 +24,8 @@ enum Twist {
     Nothing,
     /// The answer of each step's first commit is lost, with or without the commit.
     Lose(Loss),
+    /// Each step's first commit is given up, and takes effect three seconds later.
+    LandsLate,
     /// The task is cancelled before the commit.
     Cancelled,
     /// It hangs after the commit.
@@ -90,6 +92,14 @@ impl StepHandler for Sum {
             Ok(completion) => completion,
             Err(output) => return Ok(output),
         };
+        if self.twist == Twist::LandsLate && first {
+            let (sum, late) = (self.clone(), completion.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                drop(sum.record(late).await);
+            });
+            return Ok(completion.unknown());
+        }
         let output = self.record(completion).await;
         if self.twist == Twist::Hangs {
             pending::<()>().await;
@@ -249,6 +259,23 @@ async fn a_borrowers_commit_whose_answer_is_lost_counts_once() {
         assert_eq!(authors.len(), 2, "{loss:?}: the workers share the task");
         let ended = task.ended_at.unwrap().duration_since(task.created_at);
         assert!(Duration::try_from(ended).unwrap() < 3 * A_MINUTE, "{loss:?}: {ended:?}");
+        for worker in workers {
+            worker.shutdown(LONG).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_takes_effect_late_counts_once() {
+    for (template, steps, slots) in [(diamond(), 4, 8), (wide(), WIDTH + 2, 1)] {
+        let scene = scene(template, Twist::LandsLate);
+        let workers = [(); 2].map(|()| scene.tasker.worker().slots(slots).start());
+        tokio::time::sleep(A_MINUTE).await;
+        let id = scene.submit().await;
+        let task = scene.ended(id).await;
+        assert_eq!(task.state, TaskState::Complete);
+        assert_eq!(recorded(&task), all_completed(steps));
+        assert!(scene.sum.deliveries() <= 2 * steps);
         for worker in workers {
             worker.shutdown(LONG).await;
         }

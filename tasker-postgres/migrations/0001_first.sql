@@ -173,7 +173,7 @@ COMMENT ON COLUMN worker.waiting IS 'Whether it found nothing to do and wants to
 COMMENT ON COLUMN worker.moved IS 'Counts what others did to its tasks, so that a commit notices what came in between.';
 COMMENT ON COLUMN worker.gone_at IS 'When it retired or was taken over.';
 
-CREATE INDEX worker_living ON worker (expires_at) WHERE gone_at IS NULL;
+CREATE INDEX worker_living ON worker (id) WHERE gone_at IS NULL;
 
 CREATE VIEW task_status AS
 SELECT

@@ -69,14 +69,14 @@ claimed AS (
         version = task.version + 1,
         wake_at = NULL
     FROM taken
-    WHERE task.id = taken.task
+    WHERE task.id = taken.task AND task.id = ANY (ARRAY (SELECT task FROM taken))
     RETURNING
         task.id, task.template, task.state, task.degraded, task.priority, task.version, task.owner,
         task.route, task.wake_at, task.created_at, task.ended_at, task.input,
         taken.route AS queued_on, taken.priority AS queued_as, taken.wake_at AS queued_for
 )
 SELECT
-    now(),
+    clock_timestamp(),
     EXISTS (SELECT FROM fence),
     (SELECT count(*) FROM candidate) > $2::int,
     (
@@ -96,11 +96,12 @@ SELECT
     EXISTS (
         SELECT
         FROM unnest($3::text[]) AS served (route)
-        WHERE EXISTS (
+        CROSS JOIN LATERAL (
             SELECT
             FROM {schema}.offer
             WHERE offer.holder IS NULL AND offer.route = served.route AND offer.offered_at <= now()
-        )
+            LIMIT 1
+        ) AS open
     ),
     claimed.*
 FROM (VALUES (1)) AS always

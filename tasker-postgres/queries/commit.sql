@@ -4,6 +4,9 @@
 -- worker is gone. Somebody who took a task away while the lock was waited for has raised `moved`:
 -- then this statement's view of the tasks is old and nothing is written.
 --
+-- The comparison of the owner is written so that the index on it cannot serve: tasks are found by
+-- their ids.
+--
 -- $1 worker; parallel arrays of changes: $2 task, $3 version, $4 what becomes of it (0 it stays,
 -- 1 it is queued, 2 it has ended), $5 state, $6 degraded, $7 delay in microseconds, $8 route;
 -- parallel arrays of rows: $9 which change, $10 step, $11 seq, $12 attempt, $13 ran_for, $14 kind,
@@ -17,7 +20,7 @@ WITH fence AS MATERIALIZED (
 view AS MATERIALIZED (
     SELECT fence.id AS worker
     FROM fence
-    JOIN {schema}.worker ON worker.id = fence.id AND worker.moved = fence.moved
+    JOIN {schema}.worker ON worker.id = $1 AND worker.moved = fence.moved
 ),
 change AS MATERIALIZED (
     SELECT *
@@ -32,8 +35,14 @@ kept AS (
     SELECT change.nr, change.task
     FROM view
     CROSS JOIN change
-    JOIN {schema}.task
-        ON task.id = change.task AND task.version = change.version AND task.owner = view.worker
+    CROSS JOIN LATERAL (
+        SELECT
+        FROM {schema}.task
+        WHERE task.id = change.task
+            AND task.version = change.version
+            AND task.owner IS NOT DISTINCT FROM view.worker
+        OFFSET 0
+    ) AS held
     WHERE change.fate = 0
 ),
 moved AS (
@@ -51,9 +60,10 @@ moved AS (
     FROM view
     CROSS JOIN change
     WHERE change.fate <> 0
+        AND task.id = ANY ($2)
         AND task.id = change.task
         AND task.version = change.version
-        AND task.owner = view.worker
+        AND task.owner IS NOT DISTINCT FROM view.worker
     RETURNING change.nr, task.id AS task, change.fate, task.route, task.priority, task.wake_at
 ),
 applied AS MATERIALIZED (
@@ -82,8 +92,7 @@ queued AS (
 ),
 withdrawn AS (
     DELETE FROM {schema}.offer
-    USING moved
-    WHERE offer.task = moved.task
+    WHERE offer.task = ANY (ARRAY (SELECT task FROM moved))
 )
 SELECT
     now(),

@@ -10,6 +10,10 @@ SELECT
     history.task, history.step, history.seq, history.at, history.worker, history.operator,
     history.attempt, history.ran_for, history.kind, history.result, history.detail
 FROM heard
-LEFT JOIN {schema}.history
-    ON history.task = heard.task AND history.step = heard.step AND history.seq = heard.seq
+LEFT JOIN LATERAL (
+    SELECT *
+    FROM {schema}.history
+    WHERE history.task = heard.task AND history.step = heard.step AND history.seq = heard.seq
+    OFFSET 0
+) AS history ON true
 ORDER BY heard.key

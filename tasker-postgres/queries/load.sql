@@ -1,7 +1,8 @@
 -- A task with its history; its input stands in row 0 of its own log.
+-- The time is read after the rows that are seen were written, so it is not before theirs.
 -- $1 task
 SELECT
-    now(),
+    clock_timestamp(),
     task.id, task.template, task.state, task.degraded, task.priority, task.version, task.owner,
     task.route, task.wake_at, task.created_at, task.ended_at,
     line.task, line.step, line.seq, line.at, line.worker, line.operator, line.attempt,

@@ -11,4 +11,4 @@ WITH locked AS (
 UPDATE {schema}.worker
 SET moved = worker.moved + 1
 FROM locked
-WHERE worker.id = locked.id
+WHERE worker.id = locked.id AND worker.id = ANY ($1)

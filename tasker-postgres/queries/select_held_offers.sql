@@ -3,4 +3,3 @@
 SELECT task, step, seq, needs
 FROM {schema}.offer
 WHERE holder = $1
-ORDER BY task, step

@@ -5,6 +5,16 @@ SELECT
     history.task, history.step, history.seq, history.at, history.worker, history.operator,
     history.attempt, history.ran_for, history.kind, history.result, history.detail
 FROM unnest($1::uuid[], $2::bigint[]) AS asked (task, version)
-JOIN {schema}.task ON task.id = asked.task AND task.version = asked.version
-LEFT JOIN {schema}.history ON history.task = task.id
+CROSS JOIN LATERAL (
+    SELECT task.id
+    FROM {schema}.task
+    WHERE task.id = asked.task AND task.version = asked.version
+    OFFSET 0
+) AS task
+LEFT JOIN LATERAL (
+    SELECT *
+    FROM {schema}.history
+    WHERE history.task = asked.task
+    OFFSET 0
+) AS history ON true
 ORDER BY history.task, history.step, history.seq

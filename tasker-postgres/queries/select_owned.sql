@@ -1,12 +1,17 @@
 -- What a worker owns, without the tasks that it knows of.
 -- $1 worker, $2 the tasks that it knows of
+WITH task AS MATERIALIZED (
+    SELECT *
+    FROM {schema}.task
+    WHERE task.owner = $1 AND task.id <> ALL ($2::uuid[])
+)
 SELECT
-    now(),
+    clock_timestamp(),
     task.id, task.template, task.state, task.degraded, task.priority, task.version, task.owner,
     task.route, task.wake_at, task.created_at, task.ended_at,
     line.task, line.step, line.seq, line.at, line.worker, line.operator, line.attempt,
     line.ran_for, line.kind, line.result, line.detail
-FROM {schema}.task
+FROM task
 CROSS JOIN LATERAL (
     SELECT
         task.id AS task, -1 AS step, 0 AS seq, task.created_at AS at, NULL::uuid AS worker,
@@ -19,5 +24,4 @@ CROSS JOIN LATERAL (
     FROM {schema}.history
     WHERE history.task = task.id
 ) AS line
-WHERE task.owner = $1 AND task.id <> ALL ($2::uuid[])
 ORDER BY task.id, line.step, line.seq

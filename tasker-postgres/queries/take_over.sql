@@ -22,7 +22,7 @@ moved AS (
         route = NULL,
         wake_at = now()
     FROM owned
-    WHERE task.id = owned.id
+    WHERE task.id = owned.id AND task.id = ANY (ARRAY (SELECT id FROM owned))
 ),
 logged AS (
     INSERT INTO {schema}.history (task, step, seq, at, worker, attempt, ran_for, kind, detail)
@@ -47,8 +47,7 @@ queued AS (
 ),
 withdrawn AS (
     DELETE FROM {schema}.offer
-    USING owned
-    WHERE offer.task = owned.id
+    WHERE offer.task = ANY (ARRAY (SELECT id FROM owned))
 ),
 freed AS (
     UPDATE {schema}.offer

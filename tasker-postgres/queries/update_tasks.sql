@@ -13,4 +13,4 @@ FROM unnest(
     $1::uuid[], $2::text[], $3::boolean[], $4::bigint[], $5::uuid[], $6::text[],
     $7::timestamptz[], $8::timestamptz[]
 ) AS change (id, state, degraded, version, owner, route, wake_at, ended_at)
-WHERE task.id = change.id
+WHERE task.id = ANY ($1) AND task.id = change.id

@@ -8,7 +8,7 @@ mod careful;
 
 use std::collections::HashSet;
 
-use tasker_core::history::{Author, OccurrenceColumns};
+use tasker_core::history::{Author, Occurrence, OccurrenceColumns};
 use tasker_core::store::board::log_of;
 use tasker_core::store::{Applied, Assumption, Committed, TaskChange, Then};
 use uuid::Uuid;
@@ -28,6 +28,15 @@ pub(crate) struct Commit {
 
 impl Work for Commit {
     type Answer = Committed;
+
+    fn weight(&self) -> usize {
+        let rows = self.changes.iter().flat_map(|change| &change.rows);
+        rows.map(|row| match &row.what {
+            Occurrence::Completed { result } => result.as_str().len(),
+            _ => 0,
+        })
+        .sum()
+    }
 
     async fn run(self, session: &mut Session<'_>) -> Result<Committed, Fault> {
         let Self { author, changes } = self;

@@ -15,8 +15,11 @@ use crate::database::{Database, Session, Work, statement};
 use crate::fault::Fault;
 use crate::rows::{Columns, micros, timestamp};
 
-/// How many tasks join one statement, if they do not come in one request.
+/// How many tasks join one statement.
 const BATCH: usize = 256;
+
+/// How many tasks one request may have: larger ones are handed in one after the other.
+pub(crate) const REQUEST: usize = 1_000;
 
 /// How many statements run at once.
 pub(crate) const LANES: usize = 2;
@@ -95,6 +98,11 @@ pub(crate) struct Batch(pub(crate) Vec<Arc<Create>>);
 
 impl Work for Batch {
     type Answer = Vec<Vec<Created>>;
+
+    fn weight(&self) -> usize {
+        let tasks = self.0.iter().flat_map(|create| &create.tasks);
+        tasks.map(|task| task.context.as_str().len()).sum()
+    }
 
     async fn run(self, session: &mut Session<'_>) -> Result<Self::Answer, Fault> {
         let mut places = Vec::new();

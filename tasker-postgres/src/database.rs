@@ -24,6 +24,9 @@ use crate::templates::Templates;
 /// A statement with its parameters.
 pub(crate) type Statement = Query<'static, Postgres, PgArguments>;
 
+/// What an operation sends may take this much longer: 2 MB a second, a slow network.
+const BYTES_PER_MICROSECOND: usize = 2;
+
 /// A database, and what is known of it.
 #[derive(Debug)]
 pub(crate) struct Database {
@@ -42,6 +45,11 @@ pub(crate) struct Database {
 pub(crate) trait Work: Send + 'static {
     /// What the caller gets.
     type Answer: Send + 'static;
+
+    /// How many bytes of results and inputs it sends.
+    fn weight(&self) -> usize {
+        0
+    }
 
     /// Does it. A failure in an open transaction is rolled back by closing the connection.
     fn run(
@@ -75,9 +83,11 @@ impl Database {
 
     /// Does some work in the current task, which must not be dropped meanwhile.
     pub(crate) async fn perform_here<W: Work>(&self, work: W) -> Result<W::Answer, Fault> {
+        let transfer = Duration::from_micros((work.weight() / BYTES_PER_MICROSECOND) as u64);
         let mut connection = self.pool.acquire().await?;
         let mut session = Session { database: self, connection: &mut connection, open: false };
-        let performed = tokio::time::timeout(self.deadline, work.run(&mut session)).await;
+        let performed =
+            tokio::time::timeout(self.deadline + transfer, work.run(&mut session)).await;
         let open = session.open;
         match performed {
             Ok(Ok(answer)) if !open => Ok(answer),

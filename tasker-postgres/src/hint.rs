@@ -27,6 +27,9 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// The same while nobody waits.
 const LONGEST_PAUSE: Duration = Duration::from_millis(40);
 
+/// The longest wait before a notification that failed is tried again.
+const LONGEST_RETRY: Duration = Duration::from_secs(1);
+
 /// How long a notification to oneself may take before the connection is held to be deaf, as it is
 /// behind a pooler that hands sessions around.
 const DEAF_AFTER: Duration = Duration::from_secs(5);
@@ -176,8 +179,10 @@ pub(crate) async fn notify(database: Arc<Database>) {
             Ok(true) => pause = PAUSE,
             Ok(false) => pause = (pause * 2).min(LONGEST_PAUSE),
             Err(fault) => {
-                tracing::debug!(code = fault.code(), "other workers could not be notified");
-                pause = LONGEST_PAUSE;
+                tracing::debug!(code = fault.code(), "other workers cannot be notified yet");
+                // The hint is still owed.
+                database.hints.given.notify_one();
+                pause = (pause * 2).min(LONGEST_RETRY);
             }
         }
         // What is given meanwhile makes one more notification.

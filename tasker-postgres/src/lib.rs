@@ -22,6 +22,8 @@ mod hint;
 mod lease;
 mod open;
 mod options;
+#[cfg(test)]
+mod plans;
 mod read;
 mod rows;
 mod statements;

@@ -29,6 +29,12 @@ const LOCK_TIMEOUT: &str = "5s";
 /// How often a migration that could not have its locks is tried again.
 const ATTEMPTS: u32 = 12;
 
+/// What the plans of the statements rely on. Each is planned once for all parameters, often while
+/// the tables are empty, where the planner would find reading a whole table the best it can do; and
+/// the plan stays when they have grown. All statements can do without.
+pub(crate) const SETTINGS: &str =
+    "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET jit = off";
+
 /// A connection that was idle for longer is asked whether it still stands.
 const FRESH: Duration = Duration::from_secs(1);
 
@@ -97,7 +103,14 @@ pub(crate) fn connecting(url: &str) -> Result<PgConnectOptions, OpenError> {
 
 /// The connections that all operations share.
 pub(crate) fn pool(options: &PostgresOptions) -> Result<PgPool, OpenError> {
+    let settings = if options.pooled { "" } else { SETTINGS };
     Ok(pooling(options.connections, options.deadline)
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                sqlx::raw_sql(settings).execute(connection).await?;
+                Ok(())
+            })
+        })
         .before_acquire(|connection, meta| {
             Box::pin(async move {
                 // Every connection is broken after the server was away; one is not asked all the

@@ -29,6 +29,7 @@ pub struct PostgresOptions {
     pub(crate) deadline: Duration,
     pub(crate) longest_poll: Duration,
     pub(crate) migrate: bool,
+    pub(crate) pooled: bool,
 }
 
 impl std::fmt::Debug for PostgresOptions {
@@ -51,6 +52,7 @@ impl PostgresOptions {
             deadline: Duration::from_secs(4),
             longest_poll: Duration::from_secs(1),
             migrate: true,
+            pooled: false,
         }
     }
 
@@ -81,6 +83,17 @@ impl PostgresOptions {
     /// [`StoreError::Unavailable`]: tasker_core::store::StoreError::Unavailable
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// Says that the URL leads to a pooler that hands sessions around ("transaction pooling").
+    ///
+    /// The store then leaves the settings of its sessions alone, because others would get them too.
+    /// It relies on three of them to keep its plans good while tables grow from nothing, so give
+    /// them to its user: `ALTER ROLE … SET plan_cache_mode = force_generic_plan`, and in the same
+    /// way `enable_seqscan = off` and `jit = off`.
+    pub fn behind_pooler(mut self) -> Self {
+        self.pooled = true;
         self
     }
 

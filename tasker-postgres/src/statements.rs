@@ -22,6 +22,12 @@ macro_rules! statements {
                         .into(),)*
                 }
             }
+
+            /// All of them, with their names.
+            #[cfg(test)]
+            pub(crate) fn all(&self) -> Vec<(&'static str, &str)> {
+                vec![$((stringify!($name), &*self.$name),)*]
+            }
         }
     };
 }

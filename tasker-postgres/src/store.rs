@@ -97,6 +97,24 @@ impl PostgresStore {
     }
 }
 
+impl PostgresStore {
+    /// Hands a request to the lanes and waits for the answer.
+    async fn submit(&self, request: Create) -> Result<Vec<Created>, StoreError> {
+        let closed = || unavailable("it was closed");
+        let submissions = self.submissions.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let submissions = submissions.ok_or_else(closed)?;
+        let (answer, answered) = oneshot::channel();
+        let asked = async {
+            submissions.send(Ask { request, answer }).await.map_err(|_| closed())?;
+            answered.await.map_err(|_| closed())?
+        };
+        // The lanes have deadlines of their own; this one is for waiting behind others.
+        let patience = self.database.deadline.saturating_mul(4);
+        let asked = tokio::time::timeout(patience, asked).await;
+        asked.map_err(|_| unavailable("it did not answer in time"))?
+    }
+}
+
 impl Drop for PostgresStore {
     fn drop(&mut self) {
         self.beside.iter().for_each(AbortHandle::abort);
@@ -110,22 +128,15 @@ impl StateStore for PostgresStore {
         tasks: Vec<NewTask>,
         claimant: Option<WorkerId>,
     ) -> Result<Vec<Created>, StoreError> {
-        if tasks.is_empty() {
-            return Ok(Vec::new());
+        let mut created = Vec::with_capacity(tasks.len());
+        let mut tasks = tasks.into_iter();
+        loop {
+            let request: Vec<NewTask> = tasks.by_ref().take(create::REQUEST).collect();
+            if request.is_empty() {
+                return Ok(created);
+            }
+            created.extend(self.submit(Create { tasks: request, claimant }).await?);
         }
-        let closed = || unavailable("it was closed");
-        let submissions = self.submissions.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let submissions = submissions.ok_or_else(closed)?;
-        let (answer, answered) = oneshot::channel();
-        let asked = async {
-            let ask = Ask { request: Create { tasks, claimant }, answer };
-            submissions.send(ask).await.map_err(|_| closed())?;
-            answered.await.map_err(|_| closed())?
-        };
-        // The lanes have deadlines of their own; this one is for waiting behind others.
-        let patience = self.database.deadline.saturating_mul(4);
-        let asked = tokio::time::timeout(patience, asked).await;
-        asked.map_err(|_| unavailable("it did not answer in time"))?
     }
 
     async fn claim(&self, request: ClaimRequest) -> Result<Claimed, StoreError> {

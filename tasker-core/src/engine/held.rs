@@ -32,6 +32,9 @@ pub(super) struct Held {
     pub(super) arrived: Vec<Recorded>,
     /// Steps that are to be offered to other workers.
     pub(super) offers: Vec<StepIndex>,
+    /// Steps whose success may yet turn up on record, by a handler that did not hear of it. They are
+    /// not offered: such a row tells nobody, while who offered a step waits to be told.
+    pub(super) in_doubt: Vec<StepIndex>,
     /// When a look at its waiting steps is noted.
     pub(super) due_at: Option<Instant>,
     /// Whether it waits to be decided on.
@@ -64,6 +67,7 @@ impl Held {
             reports: Vec::new(),
             arrived: Vec::new(),
             offers: Vec::new(),
+            in_doubt: Vec::new(),
             due_at: None,
             pending: false,
         }
@@ -142,6 +146,11 @@ impl Held {
     /// Whether an attempt at a step is under way.
     pub(super) fn is_running(&self, step: StepIndex) -> bool {
         self.attempts.iter().any(|attempt| attempt.step == step)
+    }
+
+    /// Whether another worker runs a step, or is to.
+    pub(super) fn is_offered(&self, step: StepIndex) -> bool {
+        self.attempts.iter().any(|attempt| attempt.step == step && attempt.input.is_none())
     }
 
     /// Whether it is this attempt's.

@@ -324,7 +324,9 @@ impl Owner {
             // The last in the queue would wait longest.
             let Some((task, step, whose)) = self.queue.pop_back() else { return };
             match (whose, self.held.get_mut(&task)) {
-                (Whose::Mine, Some(held)) if !held.snapshot.has_failed() => {
+                (Whose::Mine, Some(held))
+                    if !held.snapshot.has_failed() && !held.in_doubt.contains(&step) =>
+                {
                     held.offer(step);
                     self.offered += 1;
                     self.decide_on(task);
@@ -369,7 +371,10 @@ impl Owner {
                 self.core.resync.notify_one();
                 return;
             }
-            Ended::Unknown => return self.stale.push(task),
+            Ended::Unknown => {
+                held.in_doubt.push(step);
+                return self.stale.push(task);
+            }
             Ended::Cancelled => held.snapshot.give_back(step),
         }
         if is_borrowed {

@@ -156,9 +156,9 @@ impl Owner {
             debug!(task = %id, "the task was moved by somebody else");
             self.core.rejected.fetch_add(change.rows.len(), Ordering::Relaxed);
             if let (None, Some(held)) = (offer, self.held.get_mut(&id)) {
-                // Its offers were not stored either: nobody else will run those steps.
-                let unmade = change.offers.iter().filter(|it| held.end_offer(it.step, it.seq));
-                self.offered = self.offered.saturating_sub(unmade.count());
+                // Its offers were not stored either, unless it is the repetition of a commit whose
+                // answer was lost. Where one stands, offering it again changes nothing.
+                held.offers.extend(change.offers.iter().map(|offer| offer.step));
                 self.stale.push(id);
             }
             return 0;
@@ -292,6 +292,9 @@ impl Owner {
             wanted
         });
         let settled = before - held.shared_attempts();
+        let mut offers = std::mem::take(&mut held.offers);
+        offers.retain(|step| held.is_offered(*step));
+        held.offers = offers;
         held.snapshot = snapshot;
         self.offered = self.offered.saturating_sub(settled);
         self.forget_queued(stored.id);

@@ -24,6 +24,7 @@ mod tests {
         lost_answers: 0,
         failures: 0,
         offers: 0,
+        recordings: 0,
         cancels: 0,
         retries: 0,
     };
@@ -66,6 +67,24 @@ mod tests {
     fn lost_answers_lose_nothing() {
         check(Faults { lost_answers: 2, ..NONE });
         check(Faults { lost_answers: 1, offers: 2, ..NONE });
+    }
+
+    #[test]
+    fn what_handlers_record_themselves_counts_once() {
+        check(Faults { recordings: 3, ..NONE });
+        check(Faults { recordings: 2, failures: 1, ..NONE });
+        check(Faults { recordings: 1, stalls: 1, ..NONE });
+        check(Faults { recordings: 1, crashes: 1, ..NONE });
+        check(Faults { recordings: 1, lost_answers: 1, ..NONE });
+        check(Faults { recordings: 2, offers: 1, ..NONE });
+        check(Faults { recordings: 1, cancels: 1, ..NONE });
+    }
+
+    #[test]
+    fn without_the_fence_a_lost_workers_handler_records_what_it_no_longer_holds() {
+        let faults = Faults { stalls: 1, recordings: 1, ..NONE };
+        let promise = broken_without(|guards| guards.fence = false, faults);
+        assert_eq!(promise, "an outcome is recorded by nobody but who holds the task or the offer");
     }
 
     #[test]

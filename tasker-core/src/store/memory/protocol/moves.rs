@@ -1,13 +1,15 @@
 //! What the workers and the operator of the model do with the store.
 
+use std::time::Duration;
+
 use super::promises;
 use super::system::System;
-use super::worker::{Answer, Borrowed, Held, Progress, Stage, Transaction, report};
-use crate::decide;
-use crate::history::Author;
+use super::worker::{Answer, Attempt, Borrowed, Held, Progress, Stage, Transaction, report};
+use crate::decide::{self, Begun};
+use crate::history::{Author, Recorded};
 use crate::snapshot::Snapshot;
 use crate::store::{Applied, Assumption, ClaimRequest, Claimed, Committed, TaskChange, Then};
-use crate::{StepIndex, WorkerId};
+use crate::{Json, StepIndex, WorkerId};
 
 impl System {
     pub(super) fn begin(&self, worker: WorkerId, change: TaskChange) -> Transaction {
@@ -122,7 +124,10 @@ impl System {
         let offer = matches!(change.assumes, Assumption::OfferHeld { .. });
         match (answer, &mut worker.held) {
             (Answer::LeaseLost, _) => self.workers[at] = None,
-            (Answer::Conflict, Some(held)) if !offer => held.stale = true,
+            (Answer::Conflict, Some(held)) if !offer => {
+                held.offers.extend(change.offers.iter().map(|offer| offer.step));
+                held.stale = true;
+            }
             (Answer::Applied, Some(held)) if !offer => match change.then {
                 Then::Keep => held.take_runnable(now),
                 Then::Queue { .. } | Then::End { .. } => worker.held = None,
@@ -156,6 +161,78 @@ impl System {
                 worker.commit = Some(commit);
             }
         }
+    }
+
+    /// A handler records its success itself, and is told what became of it unless that is lost.
+    pub(super) fn record(
+        &mut self,
+        at: usize,
+        attempt: Attempt,
+        answer_lost: bool,
+    ) -> Result<(), String> {
+        let Some(worker) = &self.workers[at] else { return Ok(()) };
+        let (id, Some(held)) = (worker.id, &worker.held) else { return Ok(()) };
+        let begun = Begun::of_own(&held.snapshot, attempt.0);
+        let recorded = self.recorded(id, begun, answer_lost)?;
+        let Some(held) = self.workers[at].as_mut().and_then(|it| it.held.as_mut()) else {
+            return Ok(());
+        };
+        held.running.retain(|running| *running != attempt);
+        match recorded {
+            Some(Ok(row)) => held.arrived.push(row),
+            // The store is to judge.
+            Some(Err(())) => held.ended.push((attempt, false)),
+            None => {
+                held.in_doubt.retain(|step| *step != attempt.0);
+                held.in_doubt.push(attempt.0);
+                held.in_doubt.sort_unstable();
+                held.stale = true;
+            }
+        }
+        held.ended.sort_unstable();
+        held.pending = true;
+        Ok(())
+    }
+
+    pub(super) fn record_offered(
+        &mut self,
+        at: usize,
+        offer: usize,
+        answer_lost: bool,
+    ) -> Result<(), String> {
+        let Some(worker) = &self.workers[at] else { return Ok(()) };
+        let Borrowed { snapshot, attempt, .. } = &worker.borrowed[offer];
+        let begun = Begun::of_offered(snapshot, attempt.0);
+        let recorded = self.recorded(worker.id, begun, answer_lost)?;
+        let Some(worker) = &mut self.workers[at] else { return Ok(()) };
+        match recorded {
+            Some(Err(())) => worker.borrowed[offer].progress = Progress::Ended { succeeded: false },
+            Some(Ok(_)) => drop(worker.borrowed.remove(offer)),
+            None => {
+                worker.borrowed.remove(offer);
+                worker.recover = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// The row, or a refusal; `None` if it may take effect at any time, and nobody is told.
+    fn recorded(
+        &mut self,
+        worker: WorkerId,
+        begun: Begun,
+        answer_lost: bool,
+    ) -> Result<Option<Result<Recorded, ()>>, String> {
+        let transition = begun.success(Duration::ZERO, Json::null());
+        let mut commit = self.begin(worker, begun.record(transition.clone()));
+        if answer_lost {
+            self.late.push(commit);
+            return Ok(None);
+        }
+        self.take_effect(&mut commit)?;
+        let row = Recorded { at: self.now(), author: Author::Worker(worker), transition };
+        let applied = matches!(commit.stage, Stage::Done(Answer::Applied));
+        Ok(Some(if applied { Ok(row) } else { Err(()) }))
     }
 
     pub(super) fn operate(&mut self) -> Result<(), String> {

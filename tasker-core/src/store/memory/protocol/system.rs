@@ -16,7 +16,7 @@ use super::promises;
 use super::worker::{Attempt, Borrowed, Progress, Stage, Transaction, Worker};
 use crate::decide;
 use crate::snapshot::Snapshot;
-use crate::store::{Heartbeat, NewTask, Route, StoredTask, TaskChange};
+use crate::store::{Heartbeat, NewTask, Route, StoredTask, TaskChange, Then};
 use crate::{Json, Priority, RetryPolicy, StepIndex, StepTemplate, TaskId, TaskTemplate, WorkerId};
 
 /// How often something may go wrong, so that there is an end to what can happen.
@@ -32,6 +32,8 @@ pub(super) struct Faults {
     pub(super) failures: u8,
     /// Steps that are offered though their owner could run them.
     pub(super) offers: u8,
+    /// Successes that handlers record themselves.
+    pub(super) recordings: u8,
     pub(super) cancels: u8,
     pub(super) retries: u8,
 }
@@ -46,6 +48,8 @@ pub(super) enum Action {
     StartOffered { worker: usize, at: usize },
     End { worker: usize, attempt: Attempt, succeeded: bool },
     EndOffered { worker: usize, at: usize, succeeded: bool },
+    Record { worker: usize, attempt: Attempt, answer_lost: bool },
+    RecordOffered { worker: usize, at: usize, answer_lost: bool },
     Commit { worker: usize },
     CommitOffered { worker: usize, at: usize },
     TakeEffect { worker: usize },
@@ -69,7 +73,7 @@ pub(super) struct System {
     pub(super) routes: Arc<std::collections::BTreeSet<Route>>,
     pub(super) workers: [Option<Worker>; 2],
     pub(super) incarnations: u8,
-    /// Commits of workers that have crashed since.
+    /// Commits of workers that have crashed since, or of handlers that did not hear of their end.
     pub(super) late: Vec<Transaction>,
     /// What an operator decided from what it read.
     pub(super) operator: Option<TaskChange>,
@@ -192,6 +196,11 @@ impl System {
                     if borrowed.attempt.0 == LEFT && self.faults.failures > 0 {
                         actions.push(Action::EndOffered { worker, at, succeeded: false });
                     }
+                    if self.faults.recordings > 0 {
+                        let record =
+                            |answer_lost| Action::RecordOffered { worker, at, answer_lost };
+                        actions.extend([record(false), record(true)]);
+                    }
                 }
                 Progress::Ended { .. } if it.commit.is_none() => {
                     actions.push(Action::CommitOffered { worker, at });
@@ -204,10 +213,18 @@ impl System {
             if attempt.0 == LEFT && self.faults.failures > 0 {
                 actions.push(Action::End { worker, attempt, succeeded: false });
             }
+            if self.faults.recordings > 0 {
+                let record = |answer_lost| Action::Record { worker, attempt, answer_lost };
+                actions.extend([record(false), record(true)]);
+            }
         }
         match &it.commit {
-            Some(Transaction { stage: Stage::Begun { .. }, .. }) => {
-                return actions.push(Action::TakeEffect { worker });
+            Some(Transaction { stage: Stage::Begun { .. }, change, .. }) => {
+                // What moves the task waits for whoever has checked that it has not moved.
+                if change.then == Then::Keep || self.late.is_empty() {
+                    actions.push(Action::TakeEffect { worker });
+                }
+                return;
             }
             Some(_) => {
                 actions.push(Action::Answer { worker });
@@ -232,7 +249,8 @@ impl System {
         }
         for &step in &held.queue {
             actions.push(Action::Start { worker, step });
-            if self.faults.offers > 0 && !held.snapshot.has_failed() {
+            let may_offer = !held.snapshot.has_failed() && !held.in_doubt.contains(&step);
+            if self.faults.offers > 0 && may_offer {
                 actions.push(Action::Offer { worker, step });
             }
         }
@@ -296,7 +314,11 @@ impl Model for System {
                 self.workers[worker] = Some(Worker::new(id));
             }
             Action::Claim { worker, answer_lost } => self.claim(worker, answer_lost)?,
-            Action::Reload { worker } => self.reload(worker),
+            Action::Reload { worker } => {
+                self.reload(worker);
+                // Nothing is started before what has ended is settled.
+                self.commit(worker);
+            }
             Action::Start { worker, step } => self.start(worker, step)?,
             Action::Offer { worker, step } => {
                 self.faults.offers -= 1;
@@ -327,6 +349,14 @@ impl Model for System {
                 if let Some(worker) = &mut self.workers[worker] {
                     worker.borrowed[at].progress = Progress::Ended { succeeded };
                 }
+            }
+            Action::Record { worker, attempt, answer_lost } => {
+                self.faults.recordings -= 1;
+                self.record(worker, attempt, answer_lost)?;
+            }
+            Action::RecordOffered { worker, at, answer_lost } => {
+                self.faults.recordings -= 1;
+                self.record_offered(worker, at, answer_lost)?;
             }
             Action::Commit { worker } => self.commit(worker),
             Action::CommitOffered { worker, at } => self.commit_offered(worker, at),

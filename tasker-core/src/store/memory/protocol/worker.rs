@@ -41,6 +41,8 @@ pub(super) struct Held {
     pub(super) ended: Vec<(Attempt, bool)>,
     pub(super) arrived: Vec<Recorded>,
     pub(super) offers: Vec<StepIndex>,
+    /// Steps whose success may yet turn up on record.
+    pub(super) in_doubt: Vec<StepIndex>,
     /// Whether it is to be decided on.
     pub(super) pending: bool,
     /// Whether it is to be read again.
@@ -124,6 +126,7 @@ impl Held {
             ended: Vec::new(),
             arrived: Vec::new(),
             offers: Vec::new(),
+            in_doubt: Vec::new(),
             pending: false,
             stale: false,
         };
@@ -162,6 +165,7 @@ impl Held {
         };
         self.running.retain(&mut wanted);
         self.theirs.retain(wanted);
+        self.offers.retain(|step| self.theirs.iter().any(|theirs| theirs.0 == *step));
         self.snapshot = snapshot;
         self.queue.clear();
         self.stale = false;
@@ -189,7 +193,7 @@ impl Hash for Held {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         hash_snapshot(&self.snapshot, hasher);
         (&self.queue, &self.running, &self.theirs, &self.ended).hash(hasher);
-        (&self.arrived, &self.offers, self.pending, self.stale).hash(hasher);
+        (&self.arrived, &self.offers, &self.in_doubt, self.pending, self.stale).hash(hasher);
     }
 }
 
