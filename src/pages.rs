@@ -20,3 +20,7 @@ struct Testing;
 
 #[doc = include_str!("../docs/guide/operating.md")]
 struct Operating;
+
+#[cfg(feature = "postgres")]
+#[doc = include_str!("../docs/guide/postgresql.md")]
+struct Postgresql;

@@ -5,7 +5,7 @@ mod shop;
 
 use serde_json::{Value, json};
 
-use shop::{Folder, Shop, checkout};
+use shop::{Folder, Shop, checkout, on_both_databases};
 
 const STEPS: [&str; 5] =
     ["validate_cart", "process_payment", "update_inventory", "create_order", "send_confirmation"];
@@ -45,10 +45,21 @@ fn errors_of(shop: &Shop, task: &str) -> usize {
     lines.iter().filter(|line| line.contains("ERROR") && line.contains(task)).count()
 }
 
-#[test]
-fn the_first_command_of_the_documentation_charges_once_and_delivers() {
-    let folder = Folder::new();
-    let shop = Shop::open(&folder);
+on_both_databases! {
+    the_first_command_of_the_documentation_charges_once_and_delivers,
+    the_second_command_is_retried_fails_is_escalated_and_can_be_resumed,
+    an_order_that_met_an_outage_goes_through_when_it_is_retried,
+    every_token_does_what_the_documentation_says,
+    a_gateway_that_never_answers_is_given_up,
+    a_rate_limit_is_waited_for,
+    another_amount_than_the_carts_is_given_back,
+    a_cart_that_cannot_be_delivered_is_refused_before_anything_is_paid,
+    the_last_item_is_sold_once,
+    an_order_is_not_lost_to_an_e_mail,
+}
+
+fn the_first_command_of_the_documentation_charges_once_and_delivers(folder: &Folder) {
+    let shop = Shop::open(folder);
     let answer = shop.post_text("/checkout", SUCCEEDS);
     assert_eq!(answer.status, 202, "{answer:?}");
     let task = answer.json["task_id"].as_str().unwrap();
@@ -87,10 +98,8 @@ fn the_first_command_of_the_documentation_charges_once_and_delivers() {
     }
 }
 
-#[test]
-fn the_second_command_is_retried_fails_is_escalated_and_can_be_resumed() {
-    let folder = Folder::new();
-    let shop = Shop::open(&folder);
+fn the_second_command_is_retried_fails_is_escalated_and_can_be_resumed(folder: &Folder) {
+    let shop = Shop::open(folder);
     let task = shop.post_text("/checkout", TIMES_OUT).json["task_id"].as_str().unwrap().to_owned();
 
     let waiting = shop.wait_for(&task, |status| status.get("next_retry_at").is_some());
@@ -140,10 +149,8 @@ fn the_second_command_is_retried_fails_is_escalated_and_can_be_resumed() {
     assert_eq!(shop.stock(2), 50);
 }
 
-#[test]
-fn an_order_that_met_an_outage_goes_through_when_it_is_retried() {
-    let folder = Folder::new();
-    let shop = quick_shop(&folder);
+fn an_order_that_met_an_outage_goes_through_when_it_is_retried(folder: &Folder) {
+    let shop = quick_shop(folder);
     let task = shop.check_out(&checkout(1, 1, "test_outage_amex", 50.0));
     assert_eq!(shop.wait_for_end(&task)["error"]["code"], "GATEWAY_FAULT");
     assert_eq!(shop.ask("POST", &format!("/retry_checkout/{task}"), &[], None).status, 202);
@@ -156,8 +163,7 @@ fn an_order_that_met_an_outage_goes_through_when_it_is_retried() {
     assert_eq!(again.status, 422, "a complete order is not retried: {again:?}");
 }
 
-#[test]
-fn every_token_does_what_the_documentation_says() {
+fn every_token_does_what_the_documentation_says(folder: &Folder) {
     // Token, failed attempts at the payment, and the code of the failure that ends the order.
     let rows = [
         ("test_success_mastercard", 0, None),
@@ -171,8 +177,7 @@ fn every_token_does_what_the_documentation_says() {
         ("test_fraud_detected", 1, Some("FRAUD_DETECTED")),
         ("tok_of_another_shop", 1, Some("CARD_DECLINED")),
     ];
-    let folder = Folder::new();
-    let shop = quick_shop(&folder);
+    let shop = quick_shop(folder);
     let tasks = rows.map(|(token, ..)| shop.check_out(&checkout(4, 1, token, 19.95)));
     for ((token, attempts, code), task) in rows.iter().zip(&tasks) {
         let status = shop.wait_for_end(task);
@@ -196,12 +201,10 @@ fn every_token_does_what_the_documentation_says() {
     assert_eq!(shop.stock(4), 247);
 }
 
-#[test]
-fn a_gateway_that_never_answers_is_given_up() {
-    let folder = Folder::new();
+fn a_gateway_that_never_answers_is_given_up(folder: &Folder) {
     let workflow =
         folder.workflow(&[("base: 1000", "base: 100"), ("timeout: 5000", "timeout: 1000")]);
-    let shop = Shop::open_with(&folder, &["--workflow", workflow.to_str().unwrap()], "info");
+    let shop = Shop::open_with(folder, &["--workflow", workflow.to_str().unwrap()], "info");
     let task = shop.check_out(&checkout(1, 1, "test_hang_gateway", 50.0));
     let status = shop.wait_for_end(&task);
     assert_eq!(status["failed_step"], "process_payment", "{status}");
@@ -210,10 +213,8 @@ fn a_gateway_that_never_answers_is_given_up() {
     assert!(folder.ledger().iter().all(|payment| payment.captures == 0));
 }
 
-#[test]
-fn a_rate_limit_is_waited_for() {
-    let folder = Folder::new();
-    let shop = quick_shop(&folder);
+fn a_rate_limit_is_waited_for(folder: &Folder) {
+    let shop = quick_shop(folder);
     let task = shop.check_out(&checkout(1, 1, "test_rate_limit_gateway", 50.0));
     let waiting = shop.wait_for(&task, |status| status.get("next_retry_at").is_some());
     let details = shop.details(&task);
@@ -225,10 +226,8 @@ fn a_rate_limit_is_waited_for() {
     assert!(wait.as_millis() >= 3000, "{wait}");
 }
 
-#[test]
-fn another_amount_than_the_carts_is_given_back() {
-    let folder = Folder::new();
-    let shop = quick_shop(&folder);
+fn another_amount_than_the_carts_is_given_back(folder: &Folder) {
+    let shop = quick_shop(folder);
     for amount in [99.99, 100.01, 0.1, 75.5, 19.99, 1_234_567.89, 10_000_000.0] {
         let task = shop.check_out(&checkout(1, 2, "test_success_visa", amount));
         let status = shop.wait_for_end(&task);
@@ -243,10 +242,8 @@ fn another_amount_than_the_carts_is_given_back() {
     assert_eq!(shop.stock(1), 100);
 }
 
-#[test]
-fn a_cart_that_cannot_be_delivered_is_refused_before_anything_is_paid() {
-    let folder = Folder::new();
-    let shop = quick_shop(&folder);
+fn a_cart_that_cannot_be_delivered_is_refused_before_anything_is_paid(folder: &Folder) {
+    let shop = quick_shop(folder);
     let both = json!({"checkout": {
         "cart_items": [{"product_id": 6, "quantity": 2}, {"product_id": 6, "quantity": 2}],
         "payment_info": {"token": "test_success_visa", "amount": 996.0},
@@ -272,10 +269,8 @@ fn a_cart_that_cannot_be_delivered_is_refused_before_anything_is_paid() {
     assert!(folder.ledger().is_empty());
 }
 
-#[test]
-fn the_last_item_is_sold_once() {
-    let folder = Folder::new();
-    let shop = quick_shop(&folder);
+fn the_last_item_is_sold_once(folder: &Folder) {
+    let shop = quick_shop(folder);
     let wanted = checkout(6, 1, "test_success_visa", 249.0);
     let tasks: Vec<_> = (0..6).map(|_| shop.check_out(&wanted)).collect();
     let ends: Vec<_> = tasks.iter().map(|task| shop.wait_for_end(task)).collect();
@@ -285,10 +280,8 @@ fn the_last_item_is_sold_once() {
     assert_eq!((shop.stock(6), folder.orders().len(), folder.mails().len()), (0, 3, 3));
 }
 
-#[test]
-fn an_order_is_not_lost_to_an_e_mail() {
-    let folder = Folder::new();
-    let shop = quick_shop(&folder);
+fn an_order_is_not_lost_to_an_e_mail(folder: &Folder) {
+    let shop = quick_shop(folder);
     let mut wanted = checkout(1, 1, "test_success_visa", 50.0);
     wanted["checkout"]["customer_info"]["email"] = "customer@bounces.example".into();
     let task = shop.check_out(&wanted);

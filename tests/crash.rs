@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::Value;
 
 use shop::records::Row;
-use shop::{DEADLINE, Folder, Shop, checkout, command, poll};
+use shop::{DEADLINE, Folder, Shop, checkout, on_both_databases, poll};
 
 /// Kills of the whole shop, one after the other.
 const KILLS: usize = 50;
@@ -177,15 +177,18 @@ impl Drop for Leaves<'_> {
     }
 }
 
-#[test]
-fn fifty_kills_lose_no_order_and_repeat_nothing() {
-    let folder = Folder::new();
+on_both_databases! {
+    fifty_kills_lose_no_order_and_repeat_nothing,
+    orders_survive_their_workers,
+}
+
+fn fifty_kills_lose_no_order_and_repeat_nothing(folder: &Folder) {
     let customers = Customers::default();
     let mut dice = Dice::new();
     let mut log = Vec::new();
     customers.keep_buying(|ticket| {
         for kill in 0..KILLS {
-            let mut shop = Shop::start(shop_on(&folder, "all"));
+            let mut shop = Shop::start(shop_on(folder, "all"));
             // Some are killed while they open, the others while they work.
             if dice.below(8) > 0 {
                 shop.wait_until_open();
@@ -198,44 +201,42 @@ fn fifty_kills_lose_no_order_and_repeat_nothing() {
             shop.kill();
             log.extend(shop.output().lines());
         }
-        let mut shop = Shop::start(shop_on(&folder, "all"));
+        let mut shop = Shop::start(shop_on(folder, "all"));
         shop.wait_until_open();
         customers.door.open_at(shop.address());
-        wait_for_all(&folder, &customers);
+        wait_for_all(folder, &customers);
         customers_are_told(&shop, &customers);
         shop.kill();
         log.extend(shop.output().lines());
     });
-    nothing_was_lost_or_repeated(&folder, &customers);
+    nothing_was_lost_or_repeated(folder, &customers);
     no_step_starts_after_its_end(&log);
 }
 
-#[test]
-fn orders_survive_their_workers() {
-    let folder = Folder::new();
+fn orders_survive_their_workers(folder: &Folder) {
     let customers = Customers::default();
     let mut dice = Dice::new();
     customers.keep_buying(|ticket| {
-        let mut web = Shop::start(shop_on(&folder, "web"));
+        let mut web = Shop::start(shop_on(folder, "web"));
         web.wait_until_open();
         customers.door.open_at(web.address());
-        let mut workers = [(); 2].map(|()| Shop::start(shop_on(&folder, "worker")));
+        let mut workers = [(); 2].map(|()| Shop::start(shop_on(folder, "worker")));
         for _ in 0..WORKER_KILLS {
             customers.want(ticket);
             let victim = &mut workers[usize::try_from(dice.below(2)).unwrap()];
             let ended = victim.wait_for_exit(Duration::from_micros(dice.below(400_000)));
             assert!(ended.is_none(), "a worker ended by itself: {ended:?}");
             victim.kill();
-            *victim = Shop::start(shop_on(&folder, "worker"));
+            *victim = Shop::start(shop_on(folder, "worker"));
         }
-        wait_for_all(&folder, &customers);
+        wait_for_all(folder, &customers);
         customers_are_told(&web, &customers);
     });
-    nothing_was_lost_or_repeated(&folder, &customers);
+    nothing_was_lost_or_repeated(folder, &customers);
 }
 
 fn shop_on(folder: &Folder, role: &str) -> std::process::Command {
-    let mut shop = command(folder.path());
+    let mut shop = folder.command();
     shop.args(OPTIONS).args(["--role", role]).env("RUST_LOG", LOG);
     shop
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use shop::{Answer, Folder, Shop, checkout, raw};
+use shop::{Answer, Folder, Shop, checkout, on_both_databases, raw};
 
 const UNKNOWN: &str = "01900000-0000-7000-8000-000000000000";
 
@@ -32,10 +32,19 @@ fn refused(answer: &Answer, status: u16) {
     assert!(answer.json["error"].as_str().is_some_and(|told| !told.is_empty()), "{answer:?}");
 }
 
-#[test]
-fn a_checkout_that_breaks_a_rule_is_told_where() {
-    let folder = Folder::new();
-    let shop = Shop::open(&folder);
+on_both_databases! {
+    a_checkout_that_breaks_a_rule_is_told_where,
+    what_is_not_json_is_refused_and_never_a_fault_of_the_shop,
+    only_json_of_up_to_a_mebibyte_is_read,
+    the_same_idempotency_key_is_the_same_order,
+    an_idempotency_key_that_is_none_is_refused,
+    an_order_that_is_not_there_is_not_found,
+    an_address_takes_its_method_only,
+    what_is_no_http_harms_nobody,
+}
+
+fn a_checkout_that_breaks_a_rule_is_told_where(folder: &Folder) {
+    let shop = Shop::open(folder);
     let item =
         |product: Value, quantity: Value| json!([{"product_id": product, "quantity": quantity}]);
     let long = |length| Value::from("x".repeat(length));
@@ -114,10 +123,8 @@ fn a_checkout_that_breaks_a_rule_is_told_where() {
     assert!(folder.tasks().is_empty(), "what was refused is not stored");
 }
 
-#[test]
-fn what_is_not_json_is_refused_and_never_a_fault_of_the_shop() {
-    let folder = Folder::new();
-    let shop = Shop::open(&folder);
+fn what_is_not_json_is_refused_and_never_a_fault_of_the_shop(folder: &Folder) {
+    let shop = Shop::open(folder);
     let whole = good().to_string();
     let mut bodies: Vec<Vec<u8>> = (0..whole.len()).map(|end| whole[..end].into()).collect();
     let nested = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
@@ -145,10 +152,8 @@ fn what_is_not_json_is_refused_and_never_a_fault_of_the_shop() {
     assert_eq!(shop.post("/checkout", &good()).status, 202, "and it still takes orders");
 }
 
-#[test]
-fn only_json_of_up_to_a_mebibyte_is_read() {
-    let folder = Folder::new();
-    let shop = Shop::open(&folder);
+fn only_json_of_up_to_a_mebibyte_is_read(folder: &Folder) {
+    let shop = Shop::open(folder);
     let body = good().to_string().into_bytes();
     refused(&post(&shop, &[], &body), 415);
     for other in ["text/plain", "application/x-www-form-urlencoded", "application/jsonp", ""] {
@@ -164,10 +169,8 @@ fn only_json_of_up_to_a_mebibyte_is_read() {
     refused(&shop.post_text("/checkout", &large), 413);
 }
 
-#[test]
-fn the_same_idempotency_key_is_the_same_order() {
-    let folder = Folder::new();
-    let shop = Shop::open(&folder);
+fn the_same_idempotency_key_is_the_same_order(folder: &Folder) {
+    let shop = Shop::open(folder);
     let headers = [("Content-Type", "application/json"), ("Idempotency-Key", "basket-1")];
     let body = good().to_string();
     let ids: BTreeSet<String> = std::thread::scope(|scope| {
@@ -188,10 +191,8 @@ fn the_same_idempotency_key_is_the_same_order() {
     assert_eq!((folder.tasks().len(), folder.orders().len(), folder.ledger().len()), (1, 1, 1));
 }
 
-#[test]
-fn an_idempotency_key_that_is_none_is_refused() {
-    let folder = Folder::new();
-    let shop = Shop::open(&folder);
+fn an_idempotency_key_that_is_none_is_refused(folder: &Folder) {
+    let shop = Shop::open(folder);
     let body = good().to_string();
     let long = "k".repeat(256);
     for key in ["", "two words", &long] {
@@ -205,10 +206,8 @@ fn an_idempotency_key_that_is_none_is_refused() {
     assert_eq!(post(&shop, &longest, body.as_bytes()).status, 202);
 }
 
-#[test]
-fn an_order_that_is_not_there_is_not_found() {
-    let folder = Folder::new();
-    let shop = Shop::open(&folder);
+fn an_order_that_is_not_there_is_not_found(folder: &Folder) {
+    let shop = Shop::open(folder);
     let long = "9".repeat(4000);
     let ids = [UNKNOWN, "0", "-1", "x", "%00", "%ff", "%2e%2e%2f", "'%20OR%201=1", &long];
     for id in ids {
@@ -230,10 +229,8 @@ fn an_order_that_is_not_there_is_not_found() {
     }
 }
 
-#[test]
-fn an_address_takes_its_method_only() {
-    let folder = Folder::new();
-    let shop = Shop::open(&folder);
+fn an_address_takes_its_method_only(folder: &Folder) {
+    let shop = Shop::open(folder);
     let rows = [
         ("GET", "/checkout".to_owned()),
         ("PUT", "/checkout".to_owned()),
@@ -253,10 +250,8 @@ fn an_address_takes_its_method_only() {
     }
 }
 
-#[test]
-fn what_is_no_http_harms_nobody() {
-    let folder = Folder::new();
-    let shop = Shop::open(&folder);
+fn what_is_no_http_harms_nobody(folder: &Folder) {
+    let shop = Shop::open(folder);
     let requests: [&[u8]; 5] = [
         b"\r\n\r\n\r\n",
         b"HELLO\r\n\r\n",

@@ -215,7 +215,7 @@ fn a_command_line_that_makes_no_sense_is_told() {
         (["--role", "cook"], "cook"),
         (["--gateway-latency", "soon"], "soon"),
         (["--database-url", "mysql://localhost"], "--database-url"),
-        (["--database-url", "postgres://localhost/shop"], "no PostgreSQL store yet"),
+        (["--database-url", "postgres://localhost:1/shop"], "no connection can be made"),
         (["--smtp-url", "nonsense"], "--smtp-url"),
         (["--lease", "499"], "from 500"),
     ];

@@ -21,10 +21,12 @@ pub(crate) struct Args {
     /// The address that the shop listens on
     #[arg(long, default_value = "127.0.0.1")]
     pub(crate) host: IpAddr,
-    /// Where the workflows are kept, such as sqlite://orders.db [default: a file in the data folder]
+    /// Where the workflows are kept, such as sqlite://orders.db or postgres://user@host/shop, and
+    /// there the stock and the orders too [default: a file in the data folder]
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub(crate) database_url: Option<String>,
-    /// Where everything else is kept: stock, orders, the gateway's ledger, the mailbox
+    /// Where everything else is kept: the gateway's ledger, the mailbox, without PostgreSQL also
+    /// stock and orders
     #[arg(long, default_value = "./data")]
     pub(crate) data_dir: PathBuf,
     /// The workflow of an order [default: config/order_processing.yaml beside the source]
@@ -59,13 +61,22 @@ impl Role {
 }
 
 impl Args {
-    /// The file that the workflows are kept in.
+    /// Where the workflows are kept.
     ///
     /// # Errors
     /// Says what is wrong with `--database-url`.
-    pub(crate) fn store_file(&self) -> Result<PathBuf, String> {
-        store_file(self.database_url.as_deref(), &self.data_dir)
+    pub(crate) fn place(&self) -> Result<Place, String> {
+        place(self.database_url.as_deref(), &self.data_dir)
     }
+}
+
+/// A place for the workflows.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A SQLite file.
+    File(PathBuf),
+    /// The URL of a PostgreSQL database.
+    Postgres(String),
 }
 
 /// Shorter ones take a short absence of the disk for a death.
@@ -76,14 +87,17 @@ fn lease(text: &str) -> Result<u64, String> {
     })
 }
 
-fn store_file(url: Option<&str>, data_dir: &Path) -> Result<PathBuf, String> {
+fn place(url: Option<&str>, data_dir: &Path) -> Result<Place, String> {
     match url.map(|url| (url, url.strip_prefix("sqlite:"))) {
-        None => Ok(data_dir.join("tasker.db")),
-        Some((_, Some(path))) => Ok(path.strip_prefix("//").unwrap_or(path).into()),
+        None => Ok(Place::File(data_dir.join("tasker.db"))),
+        Some((_, Some(path))) => Ok(Place::File(path.strip_prefix("//").unwrap_or(path).into())),
         Some((url, None)) if url.starts_with("postgres:") || url.starts_with("postgresql:") => {
-            Err("there is no PostgreSQL store yet; use sqlite://path".into())
+            Ok(Place::Postgres(url.to_owned()))
         }
-        Some(_) => Err("--database-url must be sqlite://path".into()),
+        // It may have a password in it, so it is not repeated.
+        Some(_) => Err("--database-url must be sqlite://path or \
+                        postgres://user:password@host:port/database"
+            .into()),
     }
 }
 
@@ -97,19 +111,19 @@ mod tests {
     }
 
     #[test]
-    fn a_database_url_names_a_file_or_what_is_missing() {
+    fn a_database_url_names_a_file_or_a_server() {
         let data = Path::new("data");
-        assert_eq!(store_file(None, data), Ok("data/tasker.db".into()));
+        assert!(place(None, data) == Ok(Place::File("data/tasker.db".into())));
         for (url, file) in
             [("sqlite://a.db", "a.db"), ("sqlite:///b/a.db", "/b/a.db"), ("sqlite:a.db", "a.db")]
         {
-            assert_eq!(store_file(Some(url), data), Ok(file.into()), "{url}");
+            assert!(place(Some(url), data) == Ok(Place::File(file.into())), "{url}");
         }
         for url in ["postgres://localhost/shop", "postgresql://localhost/shop"] {
-            let refused = store_file(Some(url), data);
-            assert!(refused.as_ref().is_err_and(|why| why.contains("PostgreSQL")), "{refused:?}");
+            assert!(place(Some(url), data) == Ok(Place::Postgres(url.into())), "{url}");
         }
-        assert!(store_file(Some("mysql://localhost"), data).is_err());
+        let refused = place(Some("mysql://user:secret@localhost"), data);
+        assert!(refused.is_err_and(|why| !why.contains("secret")));
     }
 
     #[test]

@@ -85,7 +85,7 @@ CREATE TABLE IF NOT EXISTS payments (
 impl Gateway {
     /// Opens the gateway's ledger; every request takes about `latency`.
     pub(crate) async fn open(ledger: &Path, latency: Duration) -> Result<Self, sqlx::Error> {
-        Ok(Self { ledger: database::open(ledger, &[LEDGER]).await?, latency })
+        Ok(Self { ledger: database::open_file(ledger, LEDGER).await?, latency })
     }
 
     /// Asks the customer's bank to set an amount aside; no money moves.

@@ -32,7 +32,8 @@ use crate::orders::Orders;
 use error::ApiError;
 
 const BODY_LIMIT: usize = 1024 * 1024;
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// Less than the five seconds in which whoever asks hears something, be it 503.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
 const WATCHERS: usize = 256;
 
 /// What the routes work with; cheap to clone.

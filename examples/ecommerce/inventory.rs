@@ -7,33 +7,34 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use sqlx::{Row, SqlitePool};
+use sqlx::Row;
+use sqlx::any::AnyRow;
 
 use crate::catalogue;
 use crate::checkout::PricedItem;
-use crate::database::undisturbed;
+use crate::database::{Database, undisturbed};
 
 pub(crate) const TABLES: &str = "
-CREATE TABLE IF NOT EXISTS stock (
+CREATE TABLE IF NOT EXISTS {shop}stock (
     product_id INTEGER PRIMARY KEY,
     available  INTEGER NOT NULL CHECK (available >= 0)
-) STRICT;
-CREATE TABLE IF NOT EXISTS reservations (
+){strict};
+CREATE TABLE IF NOT EXISTS {shop}reservations (
     idempotency_key TEXT PRIMARY KEY,
     reservation_id  TEXT NOT NULL
-) STRICT;
-CREATE TABLE IF NOT EXISTS reserved_items (
-    idempotency_key TEXT NOT NULL REFERENCES reservations,
-    product_id      INTEGER NOT NULL REFERENCES stock,
+){strict};
+CREATE TABLE IF NOT EXISTS {shop}reserved_items (
+    idempotency_key TEXT NOT NULL REFERENCES {shop}reservations,
+    product_id      INTEGER NOT NULL REFERENCES {shop}stock,
     quantity        INTEGER NOT NULL CHECK (quantity > 0),
     PRIMARY KEY (idempotency_key, product_id)
-) STRICT, WITHOUT ROWID;
+){strict};
 ";
 
 /// The shop's stock; cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Inventory {
-    database: SqlitePool,
+    database: Database,
 }
 
 /// Items set aside for one order.
@@ -56,12 +57,13 @@ pub(crate) enum InventoryError {
 
 impl Inventory {
     /// The stock in a database, with what the catalogue says of products it does not know yet.
-    pub(crate) async fn open(database: SqlitePool) -> Result<Self, sqlx::Error> {
+    pub(crate) async fn open(database: Database) -> Result<Self, sqlx::Error> {
         for product in catalogue::PRODUCTS {
-            sqlx::query("INSERT INTO stock VALUES (?, ?) ON CONFLICT DO NOTHING")
-                .bind(product.id)
-                .bind(product.opening_stock)
-                .execute(&database)
+            database
+                .query("INSERT INTO {shop}stock VALUES ($1, $2) ON CONFLICT DO NOTHING")
+                .bind(i64::from(product.id))
+                .bind(i64::from(product.opening_stock))
+                .execute(database.pool())
                 .await?;
         }
         Ok(Self { database })
@@ -69,11 +71,13 @@ impl Inventory {
 
     /// How many of a product are left.
     pub(crate) async fn available(&self, product_id: u32) -> Result<u32, sqlx::Error> {
-        let row = sqlx::query("SELECT available FROM stock WHERE product_id = ?")
-            .bind(product_id)
-            .fetch_optional(&self.database)
+        let row = self
+            .database
+            .query(AVAILABLE)
+            .bind(i64::from(product_id))
+            .fetch_optional(self.database.pool())
             .await?;
-        Ok(row.map_or(0, |row| row.get("available")))
+        Ok(left(row.as_ref()))
     }
 
     /// Sets items aside, all of them or none; a repeat under the same key finds the same ones.
@@ -95,45 +99,53 @@ impl Inventory {
     }
 }
 
+const AVAILABLE: &str = "SELECT available FROM {shop}stock WHERE product_id = $1";
+
+/// A stock is never negative; of a product that has none there is nothing.
+fn left(row: Option<&AnyRow>) -> u32 {
+    row.and_then(|row| u32::try_from(row.get::<i64, _>("available")).ok()).unwrap_or(0)
+}
+
 async fn set_aside(
-    database: SqlitePool,
+    database: Database,
     key: String,
     wanted: BTreeMap<u32, u32>,
 ) -> Result<(), InventoryError> {
-    // IMMEDIATE: a transaction that began by reading could not wait for another one's writes.
-    let mut transaction = database.begin_with("BEGIN IMMEDIATE").await?;
-    let made = sqlx::query("INSERT INTO reservations VALUES (?, ?) ON CONFLICT DO NOTHING")
-        .bind(&key)
+    let mut transaction = database.begin().await?;
+    let made = database
+        .query("INSERT INTO {shop}reservations VALUES ($1, $2) ON CONFLICT DO NOTHING")
+        .bind(key.clone())
         .bind(reservation_id(&key))
         .execute(&mut *transaction)
         .await?;
     if made.rows_affected() == 0 {
         return Ok(());
     }
+    // In the order of the products, so that no two orders wait for each other.
     for (product, quantity) in wanted {
-        let taken = sqlx::query(
-            "UPDATE stock SET available = available - ?2
-             WHERE product_id = ?1 AND available >= ?2",
-        )
-        .bind(product)
-        .bind(quantity)
-        .execute(&mut *transaction)
-        .await?;
+        let taken = database
+            .query(
+                "UPDATE {shop}stock SET available = available - $2
+                 WHERE product_id = $1 AND available >= $2",
+            )
+            .bind(i64::from(product))
+            .bind(i64::from(quantity))
+            .execute(&mut *transaction)
+            .await?;
         if taken.rows_affected() == 0 {
-            let left = sqlx::query("SELECT available FROM stock WHERE product_id = ?")
-                .bind(product)
-                .fetch_optional(&mut *transaction)
-                .await?;
+            let row = database.query(AVAILABLE).bind(i64::from(product));
+            let row = row.fetch_optional(&mut *transaction).await?;
             return Err(InventoryError::Insufficient {
                 product: catalogue::find(product).map_or("unknown", |known| known.name).to_owned(),
                 asked: quantity,
-                available: left.map_or(0, |row| row.get("available")),
+                available: left(row.as_ref()),
             });
         }
-        sqlx::query("INSERT INTO reserved_items VALUES (?, ?, ?)")
-            .bind(&key)
-            .bind(product)
-            .bind(quantity)
+        database
+            .query("INSERT INTO {shop}reserved_items VALUES ($1, $2, $3)")
+            .bind(key.clone())
+            .bind(i64::from(product))
+            .bind(i64::from(quantity))
             .execute(&mut *transaction)
             .await?;
     }
@@ -152,7 +164,6 @@ mod tests {
     #![allow(clippy::expect_used, clippy::unwrap_used)]
 
     use super::*;
-    use crate::database;
 
     fn doohickeys(quantity: u32) -> PricedItem {
         let product = catalogue::find(6).expect("in the catalogue");
@@ -166,8 +177,9 @@ mod tests {
     }
 
     async fn inventory(folder: &tempfile::TempDir) -> Inventory {
-        let pool = database::open(&folder.path().join("shop.db"), &[TABLES]).await.expect("a file");
-        Inventory::open(pool).await.expect("stock")
+        let file = folder.path().join("shop.db");
+        let database = Database::in_file(&file, &[TABLES]).await.expect("a file");
+        Inventory::open(database).await.expect("stock")
     }
 
     async fn left(inventory: &Inventory) -> u32 {

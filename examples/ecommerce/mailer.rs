@@ -11,15 +11,15 @@ use lettre::{
     AsyncFileTransport, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor, transport,
 };
 use sha2::{Digest, Sha256};
-use sqlx::SqlitePool;
 
 use crate::checkout::CustomerInfo;
+use crate::database::Database;
 
 pub(crate) const TABLES: &str = "
-CREATE TABLE IF NOT EXISTS sent_mails (
+CREATE TABLE IF NOT EXISTS {shop}sent_mails (
     idempotency_key TEXT PRIMARY KEY,
     message_id      TEXT NOT NULL
-) STRICT;
+){strict};
 ";
 
 /// Mail to this domain is refused, so that a lost confirmation can be watched.
@@ -28,7 +28,7 @@ const BOUNCING: &str = "bounces.example";
 /// Sends the shop's mail; cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Mailer {
-    sent: SqlitePool,
+    sent: Database,
     sender: Mailbox,
     outbox: Outbox,
 }
@@ -80,13 +80,13 @@ impl MailError {
 
 impl Mailer {
     /// Writes mail to files in a folder, which is made if need be.
-    pub(crate) fn to_folder(sent: SqlitePool, sender: Mailbox, folder: &Path) -> Self {
+    pub(crate) fn to_folder(sent: Database, sender: Mailbox, folder: &Path) -> Self {
         Self { sent, sender, outbox: Outbox::Folder(folder.to_owned()) }
     }
 
     /// Hands mail to a server, such as `smtp://user:password@mail.example.com?tls=required`.
     pub(crate) fn to_server(
-        sent: SqlitePool,
+        sent: Database,
         sender: Mailbox,
         url: &str,
     ) -> Result<Self, transport::smtp::Error> {
@@ -114,18 +114,21 @@ impl Mailer {
             Outbox::Folder(folder) => write(folder, mail.reference, message).await?,
             Outbox::Server(server) => drop(server.send(message).await?),
         }
-        sqlx::query("INSERT INTO sent_mails VALUES (?, ?) ON CONFLICT DO NOTHING")
-            .bind(key)
-            .bind(&message_id)
-            .execute(&self.sent)
+        self.sent
+            .query("INSERT INTO {shop}sent_mails VALUES ($1, $2) ON CONFLICT DO NOTHING")
+            .bind(key.to_owned())
+            .bind(message_id.clone())
+            .execute(self.sent.pool())
             .await?;
         Ok(message_id)
     }
 
     async fn was_sent(&self, key: &str) -> Result<bool, sqlx::Error> {
-        let row = sqlx::query("SELECT 1 FROM sent_mails WHERE idempotency_key = ?")
-            .bind(key)
-            .fetch_optional(&self.sent)
+        let row = self
+            .sent
+            .query("SELECT 1 FROM {shop}sent_mails WHERE idempotency_key = $1")
+            .bind(key.to_owned())
+            .fetch_optional(self.sent.pool())
             .await?;
         Ok(row.is_some())
     }
@@ -156,11 +159,10 @@ mod tests {
     #![allow(clippy::expect_used, clippy::unwrap_used)]
 
     use super::*;
-    use crate::database;
 
     async fn mailer(folder: &tempfile::TempDir) -> Mailer {
         let file = folder.path().join("shop.db");
-        let sent = database::open(&file, &[TABLES]).await.expect("a file");
+        let sent = Database::in_file(&file, &[TABLES]).await.expect("a file");
         let sender = "Shop <shop@shop.example>".parse().expect("a sender");
         Mailer::to_folder(sent, sender, &folder.path().join("mailbox"))
     }
@@ -184,7 +186,8 @@ mod tests {
         let mailer = mailer(&folder).await;
         let first = mailer.send("key", mail(&to)).await.expect("sent");
         // The crash came before the list of sent mails was written.
-        sqlx::query("DELETE FROM sent_mails").execute(&mailer.sent).await.expect("deleted");
+        let sent = &mailer.sent;
+        sent.query("DELETE FROM {shop}sent_mails").execute(sent.pool()).await.expect("deleted");
         let again = mailer.send("key", mail(&to)).await.expect("sent");
         assert_eq!(first, again);
         let mails = mails(&folder);

@@ -20,17 +20,19 @@ mod orders;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use tasker::SqliteStore;
-use tasker::{TaskTemplate, Tasker, TemplateError};
+use tasker::{SqliteStore, StateStore, TaskTemplate, Tasker, TemplateError};
+use tasker_postgres::PostgresStore;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use arguments::Args;
+use arguments::{Args, Place};
+use database::Database;
 use gateway::Gateway;
 use handlers::Shop;
 use inventory::Inventory;
@@ -59,7 +61,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     // First what a person may have mistyped: nothing has been touched when it is refused.
     let template = TaskTemplate::from_yaml_file(&args.workflow)?;
     template.warnings().iter().for_each(|warning| warn!("{warning}"));
-    let store_file = args.store_file()?;
+    let place = args.place()?;
     let listener = match args.role.has_web() {
         true => Some(listen(SocketAddr::new(args.host, args.port)).await?),
         false => None,
@@ -68,12 +70,15 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
 
     std::fs::create_dir_all(&args.data_dir)
         .map_err(|error| format!("cannot make {}: {error}", args.data_dir.display()))?;
-    let shop = open_shop(&args)
+    let store: Arc<dyn StateStore> = match &place {
+        Place::File(file) => Arc::new(SqliteStore::open(file).await?),
+        Place::Postgres(url) => Arc::new(PostgresStore::open(url).await?),
+    };
+    let shop = open_shop(&args, &place)
         .await
         .map_err(|error| format!("cannot open the shop in {}: {error}", args.data_dir.display()))?;
-    let store = SqliteStore::open(&store_file).await?;
     let workflow = handlers::process_order(template, &shop);
-    let tasker = Tasker::builder(store).register(workflow).build()?;
+    let tasker = Tasker::builder_on(store).register(workflow).build()?;
 
     let narrator = tokio::spawn(console::narrate(tasker.events()));
     let lease = Duration::from_millis(args.lease);
@@ -125,9 +130,12 @@ async fn serve(
 }
 
 /// The databases of everybody whom the steps of an order talk to.
-async fn open_shop(args: &Args) -> Result<Shop, Box<dyn Error>> {
+async fn open_shop(args: &Args, place: &Place) -> Result<Shop, Box<dyn Error>> {
     let tables = [inventory::TABLES, orders::TABLES, mailer::TABLES];
-    let database = database::open(&args.data_dir.join("shop.db"), &tables).await?;
+    let database = match place {
+        Place::File(_) => Database::in_file(&args.data_dir.join("shop.db"), &tables).await?,
+        Place::Postgres(url) => Database::on_postgres(url, &tables).await?,
+    };
     let latency = Duration::from_millis(args.gateway_latency);
     let sender = "The shop <orders@shop.example>".parse()?;
     let mailer = match &args.smtp_url {

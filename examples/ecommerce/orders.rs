@@ -8,27 +8,28 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, SqlitePool};
+use sqlx::Row;
+use sqlx::any::AnyRow;
 
 use crate::checkout::{CustomerInfo, PricedItem};
+use crate::database::Database;
 use crate::money::Money;
 
 pub(crate) const TABLES: &str = "
-CREATE TABLE IF NOT EXISTS orders (
-    order_id        INTEGER PRIMARY KEY AUTOINCREMENT,
+CREATE TABLE IF NOT EXISTS {shop}orders (
+    order_id        {identity},
     idempotency_key TEXT NOT NULL UNIQUE,
     order_number    TEXT NOT NULL UNIQUE,
     -- everything else about the order, as JSON
     details         TEXT NOT NULL,
     placed_at       TEXT NOT NULL
-) STRICT;
+){strict};
 ";
 
 /// The shop's orders; cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Orders {
-    database: SqlitePool,
+    database: Database,
 }
 
 /// What an order is made from.
@@ -65,7 +66,7 @@ pub(crate) enum OrdersError {
 
 impl Orders {
     /// The orders in a database.
-    pub(crate) fn new(database: SqlitePool) -> Self {
+    pub(crate) fn new(database: Database) -> Self {
         Self { database }
     }
 
@@ -81,23 +82,27 @@ impl Orders {
         // Two keys may share eight hexadecimal digits of their digest: then the next number is
         // tried. One statement decides, so there is no instant at which a kill leaves a half.
         for try_number in 0..16 {
-            let placed = sqlx::query(
-                "INSERT INTO orders (idempotency_key, order_number, details, placed_at)
-                 VALUES (?, ?, ?, ?) ON CONFLICT (idempotency_key) DO NOTHING",
-            )
-            .bind(key)
-            .bind(order_number(today, key, try_number))
-            .bind(&text)
-            .bind(now.to_string())
-            .execute(&self.database)
-            .await;
+            let placed = self
+                .database
+                .query(
+                    "INSERT INTO {shop}orders (idempotency_key, order_number, details, placed_at)
+                     VALUES ($1, $2, $3, $4) ON CONFLICT (idempotency_key) DO NOTHING",
+                )
+                .bind(key.to_owned())
+                .bind(order_number(today, key, try_number))
+                .bind(text.clone())
+                .bind(now.to_string())
+                .execute(self.database.pool())
+                .await;
             match placed {
                 Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {}
                 Err(error) => return Err(error.into()),
                 Ok(_) => {
-                    let row = sqlx::query("SELECT * FROM orders WHERE idempotency_key = ?")
-                        .bind(key)
-                        .fetch_one(&self.database)
+                    let row = self
+                        .database
+                        .query("SELECT * FROM {shop}orders WHERE idempotency_key = $1")
+                        .bind(key.to_owned())
+                        .fetch_one(self.database.pool())
                         .await?;
                     return read(&row);
                 }
@@ -108,16 +113,22 @@ impl Orders {
 
     /// The order with an id or a number.
     pub(crate) async fn find(&self, id_or_number: &str) -> Result<Option<Order>, OrdersError> {
-        let row = sqlx::query("SELECT * FROM orders WHERE order_id = ? OR order_number = ?")
+        // PostgreSQL has no text with a NUL, and so no order by that name.
+        if id_or_number.contains('\0') {
+            return Ok(None);
+        }
+        let row = self
+            .database
+            .query("SELECT * FROM {shop}orders WHERE order_id = $1 OR order_number = $2")
             .bind(id_or_number.parse::<i64>().unwrap_or(-1))
-            .bind(id_or_number)
-            .fetch_optional(&self.database)
+            .bind(id_or_number.to_owned())
+            .fetch_optional(self.database.pool())
             .await?;
         row.as_ref().map(read).transpose()
     }
 }
 
-fn read(row: &SqliteRow) -> Result<Order, OrdersError> {
+fn read(row: &AnyRow) -> Result<Order, OrdersError> {
     let placed_at: &str = row.get("placed_at");
     Ok(Order {
         order_id: row.get("order_id"),
@@ -144,7 +155,6 @@ mod tests {
     use jiff::civil::date;
 
     use super::*;
-    use crate::database;
 
     fn details() -> OrderDetails {
         OrderDetails {
@@ -170,8 +180,8 @@ mod tests {
     #[tokio::test]
     async fn a_repeat_gives_the_order_that_is_there() {
         let folder = tempfile::tempdir().expect("a folder");
-        let pool = database::open(&folder.path().join("shop.db"), &[TABLES]).await.expect("a file");
-        let orders = Orders::new(pool);
+        let file = folder.path().join("shop.db");
+        let orders = Orders::new(Database::in_file(&file, &[TABLES]).await.expect("a file"));
         let first = orders.place("key", &details()).await.expect("placed");
         let again = orders.place("key", &details()).await.expect("found");
         let other = orders.place("other", &details()).await.expect("placed");

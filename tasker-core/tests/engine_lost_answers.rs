@@ -1,4 +1,5 @@
-//! Calls whose answers were lost and that take effect only when everybody has stopped waiting.
+//! Calls whose answers were lost and that take effect only when everybody has stopped waiting, and
+//! calls that are answered late.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::sync::Arc;
@@ -26,6 +27,8 @@ struct Laggard {
     /// How late the next submission takes effect.
     late_create: Arc<Mutex<Option<Duration>>>,
     late_claim: Arc<Mutex<LateClaim>>,
+    /// How long the next commit takes.
+    slow_commit: Arc<Mutex<Option<Duration>>>,
 }
 
 /// A claim that takes effect together with a submission, so that nobody is quicker.
@@ -39,7 +42,9 @@ enum LateClaim {
 
 impl Laggard {
     fn new() -> Self {
-        Self { store: MemoryStore::new(), late_create: Arc::default(), late_claim: Arc::default() }
+        let store = MemoryStore::new();
+        let slow_commit = Arc::default();
+        Self { store, late_create: Arc::default(), late_claim: Arc::default(), slow_commit }
     }
 
     fn is_claim_on_its_way(&self) -> bool {
@@ -92,6 +97,8 @@ impl StateStore for Laggard {
         author: &Author,
         changes: Vec<TaskChange>,
     ) -> Result<Committed, StoreError> {
+        let slow = self.slow_commit.lock().unwrap().take();
+        tokio::time::sleep(slow.unwrap_or_default()).await;
         self.store.commit(author, changes).await
     }
 
@@ -172,4 +179,30 @@ async fn a_claim_that_lands_late_loses_nothing() {
         is_rescued(&store, Duration::ZERO, late + A_MOMENT).await;
         worker.shutdown(LONG).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ends_while_a_commit_takes_long_has_ended_in_time() {
+    let store = Laggard::new();
+    *store.slow_commit.lock().unwrap() = Some(Duration::from_secs(20));
+    let step = |name| StepTemplate::new(name).timeout(Duration::from_secs(5));
+    let template = TaskTemplate::builder("task").step(step("first")).step(step("second"));
+    let workflow = Workflow::new(template.build().unwrap())
+        .step("first", step_fn(|_: StepContext| async { Ok(()) }))
+        .step(
+            "second",
+            step_fn(|_: StepContext| async {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                Ok(())
+            }),
+        );
+    let tasker = Tasker::builder(store).register(workflow).build().unwrap();
+    let worker = tasker.worker().start();
+    let task = tasker.submit(TaskRequest::new("task", &()).unwrap()).await.unwrap();
+    let status = tasker.wait(task.id, LONG).await.unwrap();
+    assert_eq!(status.state, TaskState::Complete);
+    let attempts: Vec<_> = status.steps.iter().map(|step| step.attempts).collect();
+    assert_eq!(attempts, [1, 1], "{status:?}");
+    assert_eq!(worker.rejected_reports(), 0);
+    worker.shutdown(LONG).await;
 }

@@ -208,7 +208,7 @@ SELECT
     last.detail::json AS detail
 FROM task
 JOIN template ON template.key = task.template
-CROSS JOIN LATERAL json_array_elements(template.body::json -> 'step_templates')
+CROSS JOIN LATERAL json_array_elements(template.body::json -> 'steps')
     WITH ORDINALITY AS step (template, position)
 LEFT JOIN LATERAL (
     SELECT history.*

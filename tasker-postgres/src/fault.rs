@@ -85,7 +85,7 @@ impl Fault {
     pub(crate) fn to_store_error(&self) -> StoreError {
         if let Some(code) = self.code() {
             let (meaning, damaged) = meaning(&code);
-            let reason = meaning.to_owned();
+            let reason = format!("PostgreSQL reported {meaning}");
             let source = Some(PostgresFailure { code, meaning }.into());
             return if damaged {
                 StoreError::Damaged { reason, source }

@@ -1,7 +1,8 @@
-//! The real shop as its customers meet it: a process of its own on a data folder of its own.
+//! The real shop as its customers meet it: a process of its own on a data folder of its own, and
+//! if so wished on a PostgreSQL database of its own.
 //!
 //! [`Folder`] is what survives a kill, [`Shop`] is one process on it, [`Answer`] is what the
-//! process said over HTTP. What the folder then holds is read in [`records`].
+//! process said over HTTP. What folder and database then hold is read in [`records`].
 #![allow(dead_code, reason = "every test that includes this module uses a part of it")]
 
 pub(crate) mod output;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tasker_postgres_kit::{Database, Server};
 use ureq::http::Request;
 
 use output::Output;
@@ -26,16 +28,61 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) const WORKFLOW: &str =
     include_str!("../../examples/ecommerce/config/order_processing.yaml");
 
+/// Makes a test of each claim for either database: `fn claim(folder: &Folder)`.
+#[allow(unused_macros, reason = "some tests are about one database")]
+macro_rules! on_both_databases {
+    ($($claim:ident),+ $(,)?) => {
+        mod on_sqlite {
+            $(#[test]
+            fn $claim() {
+                super::$claim(&crate::shop::Folder::new());
+            })+
+        }
+
+        mod on_postgres {
+            $(#[test]
+            fn $claim() {
+                super::$claim(&crate::shop::Folder::on_postgres());
+            })+
+        }
+    };
+}
+#[allow(unused_imports, reason = "some tests are about one database")]
+pub(crate) use on_both_databases;
+
 /// The data of a shop: outlives its processes, and goes when the test ends.
-pub(crate) struct Folder(tempfile::TempDir);
+pub(crate) struct Folder {
+    folder: tempfile::TempDir,
+    /// Without one, the data is in SQLite files in the folder.
+    database: Option<Database>,
+}
 
 impl Folder {
     pub(crate) fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self { folder: tempfile::tempdir().unwrap(), database: None }
+    }
+
+    /// With an empty database of the server that the tests share.
+    pub(crate) fn on_postgres() -> Self {
+        block_on(async { Self::on(Server::shared().await.unwrap()).await })
+    }
+
+    /// With an empty database of a server.
+    pub(crate) async fn on(server: &Server) -> Self {
+        Self { database: Some(server.database().await.unwrap()), ..Self::new() }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.0.path()
+        self.folder.path()
+    }
+
+    /// A command that would start the shop on this data.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = command(self.path());
+        if let Some(database) = &self.database {
+            command.env("DATABASE_URL", database.url());
+        }
+        command
     }
 
     /// A workflow file beside the data: the shop's own one with some text replaced.
@@ -116,7 +163,7 @@ impl Shop {
     }
 
     pub(crate) fn open_with(folder: &Folder, arguments: &[&str], log: &str) -> Self {
-        let mut command = command(folder.path());
+        let mut command = folder.command();
         command.args(arguments).env("RUST_LOG", log);
         let mut shop = Self::start(command);
         shop.wait_until_open();
@@ -325,6 +372,12 @@ pub(crate) fn poll(at_most: Duration, mut is_so: impl FnMut() -> bool) -> bool {
         }
         std::thread::park_timeout(left.min(Duration::from_millis(20)));
     }
+}
+
+/// Runs something that has to do with a server, in a test that is none of its runtime's business.
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.unwrap().block_on(work)
 }
 
 /// A request as raw bytes, for what no HTTP client would send; gives the whole answer.

@@ -1,13 +1,12 @@
-//! What the shop's folder holds, read from its files behind its back.
+//! What the shop's folder and database hold, read behind its back.
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
-use sqlx::{ConnectOptions, Connection, FromRow};
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, AssertSqlSafe, Connection, FromRow};
 
-use super::Folder;
+use super::{Folder, block_on};
 
 /// A payment in the gateway's ledger.
 #[derive(Clone, Debug, FromRow)]
@@ -43,33 +42,34 @@ pub(crate) struct Row {
 impl Folder {
     pub(crate) fn ledger(&self) -> Vec<Payment> {
         select(
-            &self.path().join("gateway.db"),
+            &file(&self.path().join("gateway.db")),
             "SELECT payment_id, amount, state, requests, captures FROM payments",
         )
     }
 
     pub(crate) fn orders(&self) -> Vec<Order> {
-        select(
-            &self.path().join("shop.db"),
-            "SELECT order_number, details ->> 'task_id' AS task_id,
-                 details ->> 'payment_id' AS payment_id,
-                 CAST(details ->> 'total_amount' AS REAL) AS total
-             FROM orders",
+        self.select(
+            "shop.db",
+            "SELECT order_number, details{json} ->> 'task_id' AS task_id,
+                 details{json} ->> 'payment_id' AS payment_id,
+                 CAST(details{json} ->> 'total_amount' AS DOUBLE PRECISION) AS total
+             FROM {shop}orders",
         )
     }
 
     /// What is left of every product.
     pub(crate) fn stock(&self) -> BTreeMap<i64, i64> {
         let rows: Vec<(i64, i64)> =
-            select(&self.path().join("shop.db"), "SELECT product_id, available FROM stock");
+            self.select("shop.db", "SELECT product_id, available FROM {shop}stock");
         rows.into_iter().collect()
     }
 
     /// How many of every product are reserved.
     pub(crate) fn reserved(&self) -> BTreeMap<i64, i64> {
-        let rows: Vec<(i64, i64)> = select(
-            &self.path().join("shop.db"),
-            "SELECT product_id, sum(quantity) FROM reserved_items GROUP BY product_id",
+        let rows: Vec<(i64, i64)> = self.select(
+            "shop.db",
+            "SELECT product_id, CAST(sum(quantity) AS BIGINT)
+             FROM {shop}reserved_items GROUP BY product_id",
         );
         rows.into_iter().collect()
     }
@@ -90,24 +90,42 @@ impl Folder {
     /// The states of all tasks, by id.
     pub(crate) fn tasks(&self) -> BTreeMap<String, String> {
         let rows: Vec<(String, String)> =
-            select(&self.path().join("tasker.db"), "SELECT lower(hex(id)), state FROM task");
-        rows.into_iter().collect()
+            self.select("tasker.db", "SELECT {hex}(id), state FROM {tasker}task");
+        rows.into_iter().map(|(id, state)| (plain(&id), state)).collect()
     }
 
     /// How many tasks belong to a worker.
     pub(crate) fn owned_tasks(&self) -> usize {
         let owned: Vec<(i64,)> =
-            select(&self.path().join("tasker.db"), "SELECT 1 FROM task WHERE owner IS NOT NULL");
+            self.select("tasker.db", "SELECT 1 FROM {tasker}task WHERE owner IS NOT NULL");
         owned.len()
     }
 
     /// The history of all tasks, each log in order.
     pub(crate) fn history(&self) -> Vec<Row> {
-        select(
-            &self.path().join("tasker.db"),
-            "SELECT lower(hex(task)) AS task, step, seq, attempt, kind FROM history
-             ORDER BY task, step, seq",
-        )
+        let mut rows: Vec<Row> = self.select(
+            "tasker.db",
+            "SELECT {hex}(task) AS task, step, seq, attempt, kind FROM {tasker}history
+             ORDER BY 1, 2, 3",
+        );
+        rows.iter_mut().for_each(|row| row.task = plain(&row.task));
+        rows
+    }
+
+    /// Reads a SQLite file, or the database that has the same tables in schemas.
+    fn select<T>(&self, name: &str, query: &str) -> Vec<T>
+    where
+        T: for<'row> FromRow<'row, AnyRow> + Send + Unpin,
+    {
+        let (url, words) = match &self.database {
+            None => (file(&self.path().join(name)), ["", "", "", "hex"]),
+            Some(database) => (database.url().to_owned(), ["shop.", "tasker.", "::json", "concat"]),
+        };
+        let mut query = query.to_owned();
+        for (name, word) in ["{shop}", "{tasker}", "{json}", "{hex}"].iter().zip(words) {
+            query = query.replace(name, word);
+        }
+        select(&url, &query)
     }
 
     /// The files that hold a text anywhere, by their path in the folder.
@@ -134,15 +152,23 @@ fn holds(bytes: &[u8], text: &[u8]) -> bool {
     bytes.windows(text.len()).any(|window| window == text)
 }
 
-fn select<T>(file: &Path, query: &'static str) -> Vec<T>
+fn file(path: &Path) -> String {
+    format!("sqlite://{}", path.display())
+}
+
+/// An id in hexadecimal without hyphens.
+fn plain(id: &str) -> String {
+    id.replace('-', "").to_lowercase()
+}
+
+fn select<T>(url: &str, query: &str) -> Vec<T>
 where
-    T: for<'row> FromRow<'row, SqliteRow> + Send + Unpin,
+    T: for<'row> FromRow<'row, AnyRow> + Send + Unpin,
 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let options = SqliteConnectOptions::new().filename(file).busy_timeout(Duration::from_secs(10));
-    runtime.block_on(async {
-        let mut connection = options.connect().await.unwrap();
-        let rows = sqlx::query_as(query).fetch_all(&mut connection).await.unwrap();
+    sqlx::any::install_default_drivers();
+    block_on(async {
+        let mut connection = AnyConnection::connect(url).await.unwrap();
+        let rows = sqlx::query_as(AssertSqlSafe(query)).fetch_all(&mut connection).await.unwrap();
         connection.close().await.unwrap();
         rows
     })

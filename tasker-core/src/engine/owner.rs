@@ -72,13 +72,14 @@ pub(super) async fn run(core: Arc<Core>, mut inbox: mpsc::UnboundedReceiver<Mess
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let due = owner.due.peek().map(|Reverse((at, _))| *at);
+        let mut sweeps = false;
         tokio::select! {
             biased;
             // First what is rare: under load there is always mail.
             () = core.idle.cancelled() => return,
             () = core.kill.cancelled(), if owner.killed_at.is_none() => owner.kill(),
             () = core.stop.cancelled(), if !owner.stopping => owner.stop(),
-            _ = sweep.tick(), if owner.has_attempts() => owner.sweep(),
+            _ = sweep.tick(), if owner.has_attempts() => sweeps = true,
             _ = inbox.recv_many(&mut mail, MAIL) => {}
             permit = core.slots.clone().acquire_owned(), if !owner.queue.is_empty() => {
                 if let Ok(permit) = permit {
@@ -91,6 +92,13 @@ pub(super) async fn run(core: Arc<Core>, mut inbox: mpsc::UnboundedReceiver<Mess
         owner.wake_due();
         for message in mail.drain(..) {
             owner.read(message);
+        }
+        if sweeps {
+            // What ended while a commit waited for the store has been told, and blocks no thread.
+            for _ in 0..inbox.len() {
+                inbox.try_recv().into_iter().for_each(|message| owner.read(message));
+            }
+            owner.sweep();
         }
         owner.start();
         while owner.settle().await {
