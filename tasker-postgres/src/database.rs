@@ -99,7 +99,12 @@ impl Database {
     }
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
+    /// For an operation within a transaction that somebody else has opened and will end.
+    pub(crate) fn within(database: &'a Database, connection: &'a mut PgConnection) -> Self {
+        Self { database, connection, open: false }
+    }
+
     pub(crate) async fn run(&mut self, statement: Statement) -> Result<u64, Fault> {
         Ok(statement.execute(&mut *self.connection).await?.rows_affected())
     }

@@ -80,6 +80,12 @@ impl Hints {
         self.given.notify_one();
     }
 
+    /// The channel, and what to say in it of tasks that somebody else is about to commit: the
+    /// workers of this store hear it as well.
+    pub(crate) fn announcement(&self) -> (&str, &'static str) {
+        (&self.channel, "submitted")
+    }
+
     /// A worker is about to look at everything that there is.
     pub(crate) fn looks(&self, worker: WorkerId) {
         self.occasions.looks(worker);

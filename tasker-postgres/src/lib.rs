@@ -26,6 +26,7 @@ mod read;
 mod rows;
 mod statements;
 mod store;
+mod submit;
 mod templates;
 
 pub use self::open::OpenError;

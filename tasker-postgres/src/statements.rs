@@ -27,7 +27,7 @@ macro_rules! statements {
 }
 
 statements! {
-    begin claim commit create delete_news delete_offers delete_queue find find_cancelled
+    announce begin claim commit create delete_news delete_offers delete_queue find find_cancelled
     find_in_error hold_offers insert_history insert_news insert_offers insert_queue
     insert_template load lock_author lock_lost_worker lock_offers lock_owners lock_queue
     lock_tasks lock_worker mark_touched mark_waiting notify prune renew retire_unknown select_existing

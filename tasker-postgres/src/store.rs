@@ -36,7 +36,7 @@ const WAITING: usize = 4_096;
 /// (`synchronous_commit`, `fsync`). Every future may be dropped: an operation that was begun then
 /// happens wholly or not at all, and leaves no transaction open.
 pub struct PostgresStore {
-    database: Arc<Database>,
+    pub(crate) database: Arc<Database>,
     /// `None` once the store is closed.
     submissions: Mutex<Option<mpsc::Sender<Ask>>>,
     beside: Vec<AbortHandle>,
