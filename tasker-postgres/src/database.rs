@@ -20,6 +20,7 @@ use crate::fault::{Fault, unavailable};
 use crate::hint::Hints;
 use crate::statements::Statements;
 use crate::templates::Templates;
+use crate::transactional::Steps;
 
 /// A statement with its parameters.
 pub(crate) type Statement = Query<'static, Postgres, PgArguments>;
@@ -28,6 +29,7 @@ pub(crate) type Statement = Query<'static, Postgres, PgArguments>;
 #[derive(Debug)]
 pub(crate) struct Database {
     pub(crate) pool: PgPool,
+    pub(crate) steps: Steps,
     pub(crate) sql: Statements,
     pub(crate) templates: Templates,
     pub(crate) hints: Hints,

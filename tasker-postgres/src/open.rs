@@ -95,9 +95,9 @@ pub(crate) fn connecting(url: &str) -> Result<PgConnectOptions, OpenError> {
     Ok(options.application_name("tasker").statement_cache_capacity(256).disable_statement_logging())
 }
 
-/// The connections that all operations share.
-pub(crate) fn pool(options: &PostgresOptions) -> Result<PgPool, OpenError> {
-    Ok(pooling(options.connections, options.deadline)
+/// So many connections to share.
+pub(crate) fn pool(options: &PostgresOptions, connections: u32) -> Result<PgPool, OpenError> {
+    Ok(pooling(connections, options.deadline)
         .before_acquire(|connection, meta| {
             Box::pin(async move {
                 // Every connection is broken after the server was away; one is not asked all the

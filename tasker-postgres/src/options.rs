@@ -26,6 +26,7 @@ pub struct PostgresOptions {
     pub(crate) listen_url: Option<String>,
     pub(crate) schema: String,
     pub(crate) connections: u32,
+    pub(crate) transactional_steps: u32,
     pub(crate) deadline: Duration,
     pub(crate) longest_poll: Duration,
     pub(crate) migrate: bool,
@@ -48,6 +49,7 @@ impl PostgresOptions {
             listen_url: None,
             schema: "tasker".to_owned(),
             connections: 10,
+            transactional_steps: 10,
             deadline: Duration::from_secs(4),
             longest_poll: Duration::from_secs(1),
             migrate: true,
@@ -63,13 +65,21 @@ impl PostgresOptions {
         self
     }
 
-    /// How many connections there are at most, beside the one that listens; 10 unless said
-    /// otherwise, and at least 1.
+    /// How many connections there are at most, beside the one that listens and those of
+    /// [transactional steps](Self::transactional_steps); 10 unless said otherwise, and at least 1.
     ///
     /// A worker needs about four of them however many steps it runs; what HTTP handlers and the
     /// like submit and read comes on top.
     pub fn connections(mut self, connections: u32) -> Self {
         self.connections = connections.max(1);
+        self
+    }
+
+    /// How many [transactional steps](PostgresStore::transactional) run at once, each on a
+    /// connection of its own that is made when it is first needed; 10 unless said otherwise, and at
+    /// least 1.
+    pub fn transactional_steps(mut self, steps: u32) -> Self {
+        self.transactional_steps = steps.max(1);
         self
     }
 

@@ -25,6 +25,7 @@ use crate::lease::{Renew, TakeOver};
 use crate::read::{Find, Load};
 use crate::statements::Statements;
 use crate::templates::Templates;
+use crate::transactional::Steps;
 use crate::{OpenError, PostgresOptions, open};
 
 /// How many submissions may wait before callers wait for room.
@@ -63,7 +64,8 @@ impl PostgresStore {
         open::prepare(&options).await?;
         let runtime = Handle::current();
         let database = Arc::new(Database {
-            pool: open::pool(&options)?,
+            pool: open::pool(&options, options.connections)?,
+            steps: Steps::new(open::pool(&options, options.transactional_steps)?),
             sql: Statements::new(&options.schema),
             templates: Templates::default(),
             hints: Hints::new(&options.schema, options.longest_poll),
@@ -93,6 +95,7 @@ impl PostgresStore {
     pub async fn close(&self) {
         drop(self.submissions.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.beside.iter().for_each(AbortHandle::abort);
+        self.database.steps.pool.close().await;
         self.database.pool.close().await;
     }
 }
