@@ -86,6 +86,11 @@ impl Hints {
         (&self.channel, "submitted")
     }
 
+    /// What the lock of the one process is called that deletes ended tasks.
+    pub(crate) fn retention(&self) -> String {
+        format!("{}.retention", self.channel)
+    }
+
     /// A worker is about to look at everything that there is.
     pub(crate) fn looks(&self, worker: WorkerId) {
         self.occasions.looks(worker);

@@ -23,6 +23,7 @@ mod lease;
 mod open;
 mod options;
 mod read;
+mod retention;
 mod rows;
 mod sql_error;
 mod statements;

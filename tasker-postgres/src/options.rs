@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::retention::Keep;
 use crate::{OpenError, PostgresStore};
 
 /// How to open a [`PostgresStore`].
@@ -30,6 +31,7 @@ pub struct PostgresOptions {
     pub(crate) deadline: Duration,
     pub(crate) longest_poll: Duration,
     pub(crate) migrate: bool,
+    pub(crate) keep: Keep,
 }
 
 impl std::fmt::Debug for PostgresOptions {
@@ -53,6 +55,7 @@ impl PostgresOptions {
             deadline: Duration::from_secs(4),
             longest_poll: Duration::from_secs(1),
             migrate: true,
+            keep: Keep::default(),
         }
     }
 
@@ -116,6 +119,22 @@ impl PostgresOptions {
     /// [`migrate`](Self::migrate_only) first.
     pub fn migrate(mut self, migrate: bool) -> Self {
         self.migrate = migrate;
+        self
+    }
+
+    /// For how long tasks are kept that completed or were cancelled; for ever unless said otherwise.
+    ///
+    /// The store then calls for [`delete_ended`](PostgresStore::delete_ended) in the background,
+    /// about once an hour, of all stores on the schema one at a time, in small batches with pauses.
+    pub fn keep_ended(mut self, age: Duration) -> Self {
+        self.keep.ended = Some(age);
+        self
+    }
+
+    /// For how long failed tasks are kept, which somebody may want to retry; for ever unless said
+    /// otherwise.
+    pub fn keep_failed(mut self, age: Duration) -> Self {
+        self.keep.failed = Some(age);
         self
     }
 

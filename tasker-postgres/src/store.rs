@@ -26,7 +26,7 @@ use crate::read::{Find, Load};
 use crate::statements::Statements;
 use crate::templates::Templates;
 use crate::transactional::Steps;
-use crate::{OpenError, PostgresOptions, open};
+use crate::{OpenError, PostgresOptions, open, retention};
 
 /// How many submissions may wait before callers wait for room.
 const WAITING: usize = 4_096;
@@ -84,6 +84,7 @@ impl PostgresStore {
             runtime
                 .spawn(hint::listen(database.clone(), open::listening(&options)?))
                 .abort_handle(),
+            runtime.spawn(retention::run(database.clone(), options.keep)).abort_handle(),
         ];
         Ok(Self { database, submissions: Mutex::new(Some(submissions)), beside })
     }
