@@ -110,6 +110,9 @@ COMMENT ON COLUMN idempotency.name IS 'The name of the task type.';
 COMMENT ON COLUMN idempotency.key IS 'The key.';
 COMMENT ON COLUMN idempotency.task IS 'The first task with that key.';
 
+CREATE INDEX idempotency_by_task ON idempotency (task);
+COMMENT ON INDEX idempotency_by_task IS 'The key goes when its task is deleted.';
+
 CREATE TABLE offer (
     task       uuid NOT NULL,
     step       integer NOT NULL,

@@ -7,6 +7,8 @@
 -- The comparison of the owner is written so that the index on it cannot serve: tasks are found by
 -- their ids.
 --
+-- The time is that of the statement: it may be the last one of a long transaction.
+--
 -- $1 worker; parallel arrays of changes: $2 task, $3 version, $4 what becomes of it (0 it stays,
 -- 1 it is queued, 2 it has ended), $5 state, $6 degraded, $7 delay in microseconds, $8 route;
 -- parallel arrays of rows: $9 which change, $10 step, $11 seq, $12 attempt, $13 ran_for, $14 kind,
@@ -53,10 +55,10 @@ moved AS (
         owner = NULL,
         route = coalesce(change.route, task.route),
         wake_at = CASE WHEN change.fate = 1 THEN least(
-            now() + change.delay * interval '1 microsecond',
+            statement_timestamp() + change.delay * interval '1 microsecond',
             timestamptz '9999-12-30 22:00:00.999999+00'
         ) END,
-        ended_at = CASE WHEN change.fate = 2 THEN now() END
+        ended_at = CASE WHEN change.fate = 2 THEN statement_timestamp() END
     FROM view
     CROSS JOIN change
     WHERE change.fate <> 0
@@ -76,8 +78,8 @@ recorded AS (
         task, step, seq, at, worker, attempt, ran_for, kind, result, detail
     )
     SELECT
-        applied.task, line.step, line.seq, now(), $1, line.attempt, line.ran_for, line.kind,
-        line.result, line.detail
+        applied.task, line.step, line.seq, statement_timestamp(), $1, line.attempt, line.ran_for,
+        line.kind, line.result, line.detail
     FROM unnest(
         $9::bigint[], $10::int[], $11::int[], $12::int[], $13::bigint[], $14::text[], $15::text[],
         $16::text[]
@@ -95,7 +97,7 @@ withdrawn AS (
     WHERE offer.task = ANY (ARRAY (SELECT task FROM moved))
 )
 SELECT
-    now(),
+    statement_timestamp(),
     EXISTS (SELECT FROM fence),
     EXISTS (SELECT FROM view),
     ARRAY (SELECT nr FROM applied)

@@ -1,7 +1,7 @@
 -- Where some tasks stand, and will until the end of the transaction.
 -- $1 tasks
 SELECT
-    now(),
+    statement_timestamp(),
     task.id, task.template, task.state, task.degraded, task.priority, task.version, task.owner,
     task.route, task.wake_at, task.created_at, task.ended_at
 FROM {schema}.task

@@ -7,7 +7,9 @@
 mod careful;
 
 use std::collections::HashSet;
+use std::slice;
 
+use tasker_core::Timestamp;
 use tasker_core::history::{Author, Occurrence, OccurrenceColumns};
 use tasker_core::store::board::log_of;
 use tasker_core::store::{Applied, Assumption, Committed, TaskChange, Then};
@@ -51,8 +53,28 @@ impl Work for Commit {
     }
 }
 
+/// Applies one change within a transaction that is open, and says when; `None` if it does not hold,
+/// or its author's lease is gone: then the transaction is to be rolled back.
+pub(crate) async fn within(
+    session: &mut Session<'_>,
+    author: &Author,
+    change: &TaskChange,
+) -> Result<Option<Timestamp>, Fault> {
+    let changes = slice::from_ref(change);
+    let committed = match &change.assumes {
+        Assumption::Owned { .. } => at_once(session, author, changes).await?,
+        Assumption::OfferHeld { .. } | Assumption::Unmoved { .. } => {
+            careful::within(session, author, changes).await?
+        }
+    };
+    Ok(match committed {
+        Some(Committed::Changes { now, applied }) if applied == [Applied::Yes] => Some(now),
+        Some(Committed::Changes { .. } | Committed::LeaseLost) | None => None,
+    })
+}
+
 /// Whether changes may give somebody something to do: a queued task, an offer, or news.
-fn gives_work(changes: &[TaskChange]) -> bool {
+pub(crate) fn gives_work(changes: &[TaskChange]) -> bool {
     changes.iter().any(|change| {
         matches!(change.then, Then::Queue { .. })
             || !change.offers.is_empty()

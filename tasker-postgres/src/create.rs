@@ -4,10 +4,11 @@
 //! no timer, so a lone request starts at once.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use tasker_core::store::{Created, NewTask, Route, StoreError, input_digest};
-use tasker_core::{Json, TaskId, WorkerId};
+use tasker_core::{Fingerprint, Json, TaskId, WorkerId};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use uuid::Uuid;
 
@@ -105,10 +106,12 @@ impl Work for Batch {
     }
 
     async fn run(self, session: &mut Session<'_>) -> Result<Self::Answer, Fault> {
+        let keys = keys_of(session, self.0.iter().flat_map(|create| &create.tasks)).await?;
         let mut places = Vec::new();
         for (request, create) in self.0.iter().enumerate() {
             let claimant = create.claimant;
-            places.extend(create.tasks.iter().map(|task| Arrival { request, task, claimant }));
+            let arrivals = create.tasks.iter();
+            places.extend(arrivals.map(|task| Arrival { request, task, claimant, keys: &keys }));
         }
         let created = store(session, &places).await?;
         let mut answers: Vec<Vec<Created>> =
@@ -125,15 +128,41 @@ impl Work for Batch {
     }
 }
 
+/// The keys of templates, by their fingerprints.
+pub(crate) type Keys = HashMap<Fingerprint, i32>;
+
+/// The keys of the templates of some tasks; those that are new are stored. Not in an open
+/// transaction: they are to be there for good.
+pub(crate) async fn keys_of<'a>(
+    session: &mut Session<'_>,
+    tasks: impl Iterator<Item = &'a NewTask>,
+) -> Result<Keys, Fault> {
+    let mut keys = Keys::new();
+    for task in tasks {
+        if let Entry::Vacant(vacant) = keys.entry(task.template.fingerprint()) {
+            let Database { templates, sql, .. } = session.database;
+            let key = templates.key_of(session.connection, sql, &task.template).await?;
+            vacant.insert(i32::try_from(key).unwrap_or(i32::MAX));
+        }
+    }
+    Ok(keys)
+}
+
 /// A task that is to be stored.
 pub(crate) struct Arrival<'a> {
-    request: usize,
-    task: &'a NewTask,
-    claimant: Option<WorkerId>,
+    /// Which request it is of.
+    pub(crate) request: usize,
+    pub(crate) task: &'a NewTask,
+    pub(crate) claimant: Option<WorkerId>,
+    /// The keys of all templates.
+    pub(crate) keys: &'a Keys,
 }
 
 /// Stores tasks and says what became of each.
-async fn store(session: &mut Session<'_>, arrivals: &[Arrival<'_>]) -> Result<Vec<Created>, Fault> {
+pub(crate) async fn store(
+    session: &mut Session<'_>,
+    arrivals: &[Arrival<'_>],
+) -> Result<Vec<Created>, Fault> {
     let mut created: Vec<Option<Created>> = vec![None; arrivals.len()];
     for _ in 0..ROUNDS {
         let open: Vec<usize> = (0..arrivals.len()).filter(|at| created[*at].is_none()).collect();
@@ -155,21 +184,8 @@ async fn insert(
     open: &[usize],
     created: &mut [Option<Created>],
 ) -> Result<(), Fault> {
-    let mut keys = HashMap::new();
     let mut columns = Arrays::default();
-    for arrival in open.iter().map(|at| &arrivals[*at]) {
-        let task = arrival.task;
-        let template = match keys.get(&task.template.fingerprint()) {
-            Some(key) => *key,
-            None => {
-                let Database { templates, sql, .. } = session.database;
-                let key = templates.key_of(session.connection, sql, &task.template).await?;
-                keys.insert(task.template.fingerprint(), key);
-                key
-            }
-        };
-        columns.put(arrival, i32::try_from(template).unwrap_or(i32::MAX));
-    }
+    open.iter().for_each(|at| columns.put(&arrivals[*at]));
     let insert = statement(&session.database.sql.create)
         .bind(columns.id)
         .bind(columns.template)
@@ -209,8 +225,9 @@ struct Arrays {
 }
 
 impl Arrays {
-    fn put(&mut self, arrival: &Arrival<'_>, template: i32) {
+    fn put(&mut self, arrival: &Arrival<'_>) {
         let task = arrival.task;
+        let template = arrival.keys.get(&task.template.fingerprint()).copied().unwrap_or(i32::MAX);
         let kind = task.template.task_type();
         self.id.push(task.id.as_uuid());
         self.template.push(template);

@@ -20,6 +20,7 @@ use crate::fault::{Fault, unavailable};
 use crate::hint::Hints;
 use crate::statements::Statements;
 use crate::templates::Templates;
+use crate::transactional::Steps;
 
 /// A statement with its parameters.
 pub(crate) type Statement = Query<'static, Postgres, PgArguments>;
@@ -31,6 +32,7 @@ const BYTES_PER_MICROSECOND: usize = 2;
 #[derive(Debug)]
 pub(crate) struct Database {
     pub(crate) pool: PgPool,
+    pub(crate) steps: Steps,
     pub(crate) sql: Statements,
     pub(crate) templates: Templates,
     pub(crate) hints: Hints,
@@ -109,7 +111,12 @@ impl Database {
     }
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
+    /// For an operation within a transaction that somebody else has opened and will end.
+    pub(crate) fn within(database: &'a Database, connection: &'a mut PgConnection) -> Self {
+        Self { database, connection, open: false }
+    }
+
     pub(crate) async fn run(&mut self, statement: Statement) -> Result<u64, Fault> {
         Ok(statement.execute(&mut *self.connection).await?.rows_affected())
     }

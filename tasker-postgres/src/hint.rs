@@ -83,6 +83,17 @@ impl Hints {
         self.given.notify_one();
     }
 
+    /// The channel, and what to say in it of tasks that somebody else is about to commit: the
+    /// workers of this store hear it as well.
+    pub(crate) fn announcement(&self) -> (&str, &'static str) {
+        (&self.channel, "submitted")
+    }
+
+    /// What the lock of the one process is called that deletes ended tasks.
+    pub(crate) fn retention(&self) -> String {
+        format!("{}.retention", self.channel)
+    }
+
     /// A worker is about to look at everything that there is.
     pub(crate) fn looks(&self, worker: WorkerId) {
         self.occasions.looks(worker);

@@ -25,11 +25,17 @@ mod options;
 #[cfg(test)]
 mod plans;
 mod read;
+mod retention;
 mod rows;
+mod sql_error;
 mod statements;
 mod store;
+mod submit;
 mod templates;
+mod transactional;
 
 pub use self::open::OpenError;
 pub use self::options::PostgresOptions;
+pub use self::sql_error::sql_error;
 pub use self::store::PostgresStore;
+pub use self::transactional::TransactionalStep;

@@ -101,10 +101,10 @@ pub(crate) fn connecting(url: &str) -> Result<PgConnectOptions, OpenError> {
     Ok(options.application_name("tasker").statement_cache_capacity(256).disable_statement_logging())
 }
 
-/// The connections that all operations share.
-pub(crate) fn pool(options: &PostgresOptions) -> Result<PgPool, OpenError> {
+/// So many connections to share.
+pub(crate) fn pool(options: &PostgresOptions, connections: u32) -> Result<PgPool, OpenError> {
     let settings = if options.pooled { "" } else { SETTINGS };
-    Ok(pooling(options.connections, options.deadline)
+    Ok(pooling(connections, options.deadline)
         .after_connect(move |connection, _| {
             Box::pin(async move {
                 sqlx::raw_sql(settings).execute(connection).await?;

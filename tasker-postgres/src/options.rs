@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::retention::Keep;
 use crate::{OpenError, PostgresStore};
 
 /// How to open a [`PostgresStore`].
@@ -26,10 +27,12 @@ pub struct PostgresOptions {
     pub(crate) listen_url: Option<String>,
     pub(crate) schema: String,
     pub(crate) connections: u32,
+    pub(crate) transactional_steps: u32,
     pub(crate) deadline: Duration,
     pub(crate) longest_poll: Duration,
     pub(crate) migrate: bool,
     pub(crate) pooled: bool,
+    pub(crate) keep: Keep,
 }
 
 impl std::fmt::Debug for PostgresOptions {
@@ -49,10 +52,12 @@ impl PostgresOptions {
             listen_url: None,
             schema: "tasker".to_owned(),
             connections: 10,
+            transactional_steps: 10,
             deadline: Duration::from_secs(4),
             longest_poll: Duration::from_secs(1),
             migrate: true,
             pooled: false,
+            keep: Keep::default(),
         }
     }
 
@@ -65,13 +70,21 @@ impl PostgresOptions {
         self
     }
 
-    /// How many connections there are at most, beside the one that listens; 10 unless said
-    /// otherwise, and at least 1.
+    /// How many connections there are at most, beside the one that listens and those of
+    /// [transactional steps](Self::transactional_steps); 10 unless said otherwise, and at least 1.
     ///
     /// A worker needs about four of them however many steps it runs; what HTTP handlers and the
     /// like submit and read comes on top.
     pub fn connections(mut self, connections: u32) -> Self {
         self.connections = connections.max(1);
+        self
+    }
+
+    /// How many [transactional steps](PostgresStore::transactional) run at once, each on a
+    /// connection of its own that is made when it is first needed; 10 unless said otherwise, and at
+    /// least 1.
+    pub fn transactional_steps(mut self, steps: u32) -> Self {
+        self.transactional_steps = steps.max(1);
         self
     }
 
@@ -119,6 +132,22 @@ impl PostgresOptions {
     /// [`migrate`](Self::migrate_only) first.
     pub fn migrate(mut self, migrate: bool) -> Self {
         self.migrate = migrate;
+        self
+    }
+
+    /// For how long tasks are kept that completed or were cancelled; for ever unless said otherwise.
+    ///
+    /// The store then calls for [`delete_ended`](PostgresStore::delete_ended) in the background,
+    /// about once an hour, of all stores on the schema one at a time, in small batches with pauses.
+    pub fn keep_ended(mut self, age: Duration) -> Self {
+        self.keep.ended = Some(age);
+        self
+    }
+
+    /// For how long failed tasks are kept, which somebody may want to retry; for ever unless said
+    /// otherwise.
+    pub fn keep_failed(mut self, age: Duration) -> Self {
+        self.keep.failed = Some(age);
         self
     }
 

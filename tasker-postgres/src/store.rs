@@ -25,7 +25,8 @@ use crate::lease::{Renew, TakeOver};
 use crate::read::{Find, Load};
 use crate::statements::Statements;
 use crate::templates::Templates;
-use crate::{OpenError, PostgresOptions, open};
+use crate::transactional::Steps;
+use crate::{OpenError, PostgresOptions, open, retention};
 
 /// How many submissions may wait before callers wait for room.
 const WAITING: usize = 4_096;
@@ -36,7 +37,7 @@ const WAITING: usize = 4_096;
 /// (`synchronous_commit`, `fsync`). Every future may be dropped: an operation that was begun then
 /// happens wholly or not at all, and leaves no transaction open.
 pub struct PostgresStore {
-    database: Arc<Database>,
+    pub(crate) database: Arc<Database>,
     /// `None` once the store is closed.
     submissions: Mutex<Option<mpsc::Sender<Ask>>>,
     beside: Vec<AbortHandle>,
@@ -63,7 +64,8 @@ impl PostgresStore {
         open::prepare(&options).await?;
         let runtime = Handle::current();
         let database = Arc::new(Database {
-            pool: open::pool(&options)?,
+            pool: open::pool(&options, options.connections)?,
+            steps: Steps::new(open::pool(&options, options.transactional_steps)?),
             sql: Statements::new(&options.schema),
             templates: Templates::default(),
             hints: Hints::new(&options.schema, options.longest_poll),
@@ -82,6 +84,7 @@ impl PostgresStore {
             runtime
                 .spawn(hint::listen(database.clone(), open::listening(&options)?))
                 .abort_handle(),
+            runtime.spawn(retention::run(database.clone(), options.keep)).abort_handle(),
         ];
         Ok(Self { database, submissions: Mutex::new(Some(submissions)), beside })
     }
@@ -93,6 +96,7 @@ impl PostgresStore {
     pub async fn close(&self) {
         drop(self.submissions.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.beside.iter().for_each(AbortHandle::abort);
+        self.database.steps.pool.close().await;
         self.database.pool.close().await;
     }
 }

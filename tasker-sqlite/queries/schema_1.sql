@@ -67,6 +67,9 @@ CREATE TABLE idempotency (
     PRIMARY KEY (namespace, name, key)
 ) STRICT, WITHOUT ROWID;
 
+-- The key goes when its task is deleted.
+CREATE INDEX idempotency_by_task ON idempotency (task);
+
 -- Steps that the owners of their tasks offer to other workers.
 CREATE TABLE offer (
     task       BLOB NOT NULL,

@@ -16,6 +16,7 @@ mod options;
 #[cfg(test)]
 mod plans;
 mod read;
+mod retention;
 mod rows;
 mod session;
 mod store;

@@ -103,7 +103,7 @@ impl SqliteStore {
     }
 
     /// Hands an operation over and waits for the answer, but no longer than the deadline.
-    async fn ask<Q, A>(
+    pub(crate) async fn ask<Q, A>(
         &self,
         request: Q,
         operation: impl FnOnce(Ask<Q, A>) -> Operation,

@@ -24,11 +24,12 @@ use crate::create::Create;
 use crate::fault::Fault;
 use crate::known::Known;
 use crate::open;
+use crate::retention::{Sweep, Swept};
 use crate::rows::Columns;
 use crate::session::{Ask, Session};
 use crate::templates::Templates;
 use crate::watch::Watch;
-use crate::{claim, commit, create, lease};
+use crate::{claim, commit, create, lease, retention};
 
 /// How many operations join one transaction at most.
 const BATCH: usize = 256;
@@ -40,6 +41,7 @@ pub(crate) enum Operation {
     Commit(Ask<Commit, Committed>),
     Renew(Ask<Heartbeat, Renewed>),
     TakeOver(Ask<usize, Vec<WorkerId>>),
+    Delete(Ask<Sweep, Swept>),
     /// Nothing to do: look whether another process has written.
     Look,
 }
@@ -52,6 +54,7 @@ struct Batch {
     commits: Vec<Ask<Commit, Committed>>,
     take_overs: Vec<Ask<usize, Vec<WorkerId>>>,
     claims: Vec<Ask<ClaimRequest, Claimed>>,
+    deletions: Vec<Ask<Sweep, Swept>>,
 }
 
 impl Batch {
@@ -63,11 +66,13 @@ impl Batch {
             Operation::Commit(ask) if !ask.answer.is_closed() => self.commits.push(ask),
             Operation::Renew(ask) if !ask.answer.is_closed() => self.renewals.push(ask),
             Operation::TakeOver(ask) if !ask.answer.is_closed() => self.take_overs.push(ask),
+            Operation::Delete(ask) if !ask.answer.is_closed() => self.deletions.push(ask),
             Operation::Create(_)
             | Operation::Claim(_)
             | Operation::Commit(_)
             | Operation::Renew(_)
             | Operation::TakeOver(_)
+            | Operation::Delete(_)
             | Operation::Look => {}
         }
     }
@@ -78,17 +83,20 @@ impl Batch {
             + self.commits.len()
             + self.take_overs.len()
             + self.claims.len()
+            + self.deletions.len()
     }
 
     /// The same operations, each in a batch of its own, in the order in which they would run.
     fn split(self) -> impl Iterator<Item = Self> {
-        let Self { renewals, creations, commits, take_overs, claims } = self;
+        let Self { renewals, creations, commits, take_overs, claims, deletions } = self;
         let renewals = renewals.into_iter().map(Operation::Renew);
         let creations = creations.into_iter().map(Operation::Create);
         let commits = commits.into_iter().map(Operation::Commit);
         let take_overs = take_overs.into_iter().map(Operation::TakeOver);
         let claims = claims.into_iter().map(Operation::Claim);
-        let operations = renewals.chain(creations).chain(commits).chain(take_overs).chain(claims);
+        let deletions = deletions.into_iter().map(Operation::Delete);
+        let operations = renewals.chain(creations).chain(commits).chain(take_overs);
+        let operations = operations.chain(claims).chain(deletions);
         operations.map(|operation| {
             let mut alone = Self::default();
             alone.add(operation);
@@ -101,7 +109,8 @@ impl Batch {
         create::create(session, &mut self.creations).await?;
         commit::commit(session, &mut self.commits).await?;
         lease::take_over(session, &mut self.take_overs).await?;
-        claim::claim(session, &mut self.claims).await
+        claim::claim(session, &mut self.claims).await?;
+        retention::delete(session, &mut self.deletions).await
     }
 
     /// Tells everybody what is durable now.
@@ -111,6 +120,7 @@ impl Batch {
         self.commits.into_iter().for_each(answer);
         self.take_overs.into_iter().for_each(answer);
         self.claims.into_iter().for_each(answer);
+        self.deletions.into_iter().for_each(answer);
     }
 
     fn fail(self, fault: &Fault) {
@@ -119,6 +129,7 @@ impl Batch {
         self.commits.into_iter().for_each(|ask| fail(ask, fault));
         self.take_overs.into_iter().for_each(|ask| fail(ask, fault));
         self.claims.into_iter().for_each(|ask| fail(ask, fault));
+        self.deletions.into_iter().for_each(|ask| fail(ask, fault));
     }
 }
 

@@ -30,27 +30,42 @@ pub(super) async fn apply(
 ) -> Result<Committed, Fault> {
     for _ in 0..ROUNDS {
         session.begin().await?;
-        if let Author::Worker(worker) = author {
-            let lock = statement(&session.database.sql.lock_author).bind(worker.as_uuid());
-            if session.fetch(lock).await?.is_empty() {
+        match within(session, author, changes).await? {
+            Some(committed @ Committed::Changes { .. }) => {
+                session.commit().await?;
+                return Ok(committed);
+            }
+            Some(Committed::LeaseLost) => {
                 session.rollback().await?;
                 return Ok(Committed::LeaseLost);
             }
+            None => session.rollback().await?,
         }
-        let Some((now, mut board)) = read(session, author, changes).await? else {
-            session.rollback().await?;
-            continue;
-        };
-        let mut applied = Vec::with_capacity(changes.len());
-        for change in changes {
-            let holds = board.apply(author, change);
-            applied.push(if holds { Applied::Yes } else { Applied::Conflict });
-        }
-        write(session, board.finish()).await?;
-        session.commit().await?;
-        return Ok(Committed::Changes { now: timestamp(now)?, applied });
     }
     Err(Fault::Contended)
+}
+
+/// Does it in the transaction that is open; `None` if a task changed hands before it could be
+/// locked.
+pub(super) async fn within(
+    session: &mut Session<'_>,
+    author: &Author,
+    changes: &[TaskChange],
+) -> Result<Option<Committed>, Fault> {
+    if let Author::Worker(worker) = author {
+        let lock = statement(&session.database.sql.lock_author).bind(worker.as_uuid());
+        if session.fetch(lock).await?.is_empty() {
+            return Ok(Some(Committed::LeaseLost));
+        }
+    }
+    let Some((now, mut board)) = read(session, author, changes).await? else { return Ok(None) };
+    let mut applied = Vec::with_capacity(changes.len());
+    for change in changes {
+        let holds = board.apply(author, change);
+        applied.push(if holds { Applied::Yes } else { Applied::Conflict });
+    }
+    write(session, now, board.finish()).await?;
+    Ok(Some(Committed::Changes { now: timestamp(now)?, applied }))
 }
 
 /// Locks and reads all that the changes may assume something about; `None` if a task changed hands

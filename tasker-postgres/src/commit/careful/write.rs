@@ -12,8 +12,13 @@ use crate::database::{Session, Statement, statement};
 use crate::fault::Fault;
 use crate::rows::{At, count, int, log_int, nanos};
 
-pub(super) async fn write(session: &mut Session<'_>, effects: Effects<'_>) -> Result<(), Fault> {
-    insert_history(session, &effects).await?;
+/// Writes them as of `now`, the time that they were worked out for.
+pub(super) async fn write(
+    session: &mut Session<'_>,
+    now: i64,
+    effects: Effects<'_>,
+) -> Result<(), Fault> {
+    insert_history(session, now, &effects).await?;
     move_in_queue(session, &effects).await?;
     update_tasks(session, &effects).await?;
     write_offers(session, &effects).await?;
@@ -34,7 +39,11 @@ fn column<'a, T, C>(rows: &'a [T], of: impl Fn(&'a T) -> C) -> Vec<C> {
     rows.iter().map(of).collect()
 }
 
-async fn insert_history(session: &mut Session<'_>, effects: &Effects<'_>) -> Result<(), Fault> {
+async fn insert_history(
+    session: &mut Session<'_>,
+    now: i64,
+    effects: &Effects<'_>,
+) -> Result<(), Fault> {
     let rows = &effects.rows;
     if rows.is_empty() {
         return Ok(());
@@ -58,7 +67,8 @@ async fn insert_history(session: &mut Session<'_>, effects: &Effects<'_>) -> Res
         .bind(column(rows, |(.., row)| nanos(row.ran_for)))
         .bind(column(&what, |what| what.kind.as_str()))
         .bind(column(&what, |what| what.result.as_ref().map(|json| json.as_str())))
-        .bind(column(&what, |what| what.detail.as_ref().map(|json| json.as_str())));
+        .bind(column(&what, |what| what.detail.as_ref().map(|json| json.as_str())))
+        .bind(At(now));
     session.run(query).await?;
     Ok(())
 }

@@ -1,0 +1,26 @@
+-- Deletes tasks that ended long ago, with their history and their idempotency keys; what somebody
+-- works on at this moment, such as retrying it, is left for another time.
+--
+-- Nothing else is left of an ended task: its offers and its place in the queue are gone. The arrays
+-- keep the planner from reading whole tables.
+--
+-- $1 tasks, $2 for how long they have ended, in microseconds, $3 states
+WITH gone AS MATERIALIZED (
+    SELECT task.id
+    FROM {schema}.task
+    WHERE task.id = ANY ($1::uuid[])
+        AND task.state = ANY ($3::text[])
+        AND task.ended_at < now() - $2::bigint * interval '1 microsecond'
+    ORDER BY task.id
+    FOR UPDATE SKIP LOCKED
+),
+keys AS (
+    DELETE FROM {schema}.idempotency
+    WHERE idempotency.task = ANY (ARRAY (SELECT gone.id FROM gone))
+),
+past AS (
+    DELETE FROM {schema}.history
+    WHERE history.task = ANY (ARRAY (SELECT gone.id FROM gone))
+)
+DELETE FROM {schema}.task
+WHERE task.id = ANY (ARRAY (SELECT gone.id FROM gone))

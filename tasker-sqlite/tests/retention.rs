@@ -1,0 +1,66 @@
+//! Tasks that ended long ago are deleted, and nothing else is.
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tasker_core::store::TaskQuery;
+use tasker_core::{
+    Operator, StepContext, StepError, StepTemplate, TaskId, TaskRequest, TaskState, TaskTemplate,
+    Tasker, Workflow, step_fn,
+};
+use tasker_sqlite::SqliteStore;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const DEADLINE: Duration = Duration::from_secs(60);
+
+async fn submit(tasker: &Tasker, good: bool, key: &str) -> TaskId {
+    let request = TaskRequest::new("task", &good).unwrap().idempotency_key(key);
+    let receipt = tasker.submit(request).await.unwrap();
+    assert!(!receipt.already_existed);
+    receipt.id
+}
+
+#[tokio::test]
+async fn what_has_ended_goes_with_all_that_is_known_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(SqliteStore::open(directory.path().join("tasks.db")).await.unwrap());
+    let template = TaskTemplate::builder("task").step(StepTemplate::new("step"));
+    let handler = step_fn(|step: StepContext| async move {
+        if step.context::<bool>()? { Ok(()) } else { Err(StepError::permanent("NO", "no")) }
+    });
+    let workflow = Workflow::new(template.build().unwrap()).step("step", handler);
+    let tasker = Tasker::builder_on(store.clone()).register(workflow).build().unwrap();
+    let worker = tasker.worker().start();
+    for number in 0..25 {
+        let task = submit(&tasker, true, &number.to_string()).await;
+        tasker.wait(task, DEADLINE).await.unwrap();
+    }
+    let failed = submit(&tasker, false, "failed").await;
+    tasker.wait(failed, DEADLINE).await.unwrap();
+    worker.shutdown(DEADLINE).await;
+    let cancelled = submit(&tasker, true, "cancelled").await;
+    tasker.cancel(cancelled, &Operator::new("ada", "no")).await.unwrap();
+    let waiting = submit(&tasker, true, "waits").await;
+
+    assert_eq!(store.delete_ended(HOUR, 10).await.unwrap(), 0, "all of it is young");
+    assert_eq!(store.delete_ended(Duration::MAX, 10).await.unwrap(), 0);
+    let mut deleted = 0;
+    while deleted < 26 {
+        // What ended in this very millisecond is not older than nothing.
+        deleted += store.delete_ended(Duration::ZERO, 10).await.unwrap();
+    }
+    assert_eq!(deleted, 26);
+    let left = tasker.find(TaskQuery::default()).await.unwrap();
+    assert_eq!(left.iter().map(|task| task.id).collect::<Vec<_>>(), [waiting, failed]);
+    assert!(tasker.history(cancelled).await.unwrap().is_none());
+    assert_eq!(store.delete_failed(Duration::ZERO, 10).await.unwrap(), 1);
+
+    // The rest goes on, and the keys are free.
+    let worker = tasker.worker().start();
+    let again = submit(&tasker, true, "3").await;
+    for task in [waiting, again] {
+        assert_eq!(tasker.wait(task, DEADLINE).await.unwrap().state, TaskState::Complete);
+    }
+    worker.shutdown(DEADLINE).await;
+}
