@@ -70,7 +70,7 @@ async fn main() -> Result<(), Failed> {
     if let Some(path) = &args.json {
         std::fs::write(path, serde_json::to_vec_pretty(&report)?)?;
     }
-    Ok(())
+    places.close().await
 }
 
 /// The limit, and then the load on a new store.

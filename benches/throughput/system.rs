@@ -36,6 +36,15 @@ impl Places {
         }
     }
 
+    /// Ends what was started.
+    pub(crate) async fn close(self) -> Result<(), Failed> {
+        #[cfg(feature = "postgres")]
+        if let Some(place) = self.postgres {
+            place.close().await?;
+        }
+        Ok(())
+    }
+
     #[cfg(feature = "postgres")]
     pub(crate) fn postgres(&self) -> Result<&postgres::Place, Failed> {
         self.postgres.as_ref().ok_or_else(|| "this needs --store postgres".into())

@@ -1,11 +1,15 @@
 //! The server that is measured, and a schema in it for each run.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tasker::postgres::PostgresStore;
 use tasker_postgres_kit::{Schema, Server, Settings};
+use tempfile::TempDir;
 
 use super::cpu::ServerProcesses;
 use super::meter::Meter;
@@ -17,6 +21,8 @@ use crate::system::Places;
 pub(crate) struct Place {
     server: Server,
     pub(crate) url: String,
+    /// Where the server that was started is.
+    within: Option<TempDir>,
 }
 
 impl Place {
@@ -24,16 +30,29 @@ impl Place {
     /// committed is on the disk.
     pub(crate) async fn find(args: &Args) -> Result<Self, Failed> {
         if let Some(url) = &args.postgres.url {
-            return Ok(Self { server: Server::at(url)?, url: url.clone() });
+            return Ok(Self { server: Server::at(url)?, url: url.clone(), within: None });
         }
         let mut parameters = vec!["shared_preload_libraries=pg_stat_statements".to_owned()];
         parameters.extend_from_slice(&args.postgres.setting);
-        let within = Some(args.dir.clone());
+        let dir = tempfile::tempdir_in(&args.dir)?;
+        // The server's account clears up, and need not be ours.
+        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o1777))?;
+        let within = Some(dir.path().to_owned());
         let settings = Settings { durable: true, parameters, within, ..Settings::default() };
         let server = Server::start(settings).await?;
         let url = server.url("postgres");
         connect(&url).await?.execute("CREATE EXTENSION pg_stat_statements").await?;
-        Ok(Self { server, url })
+        Ok(Self { server, url, within: Some(dir) })
+    }
+
+    /// Ends the server that was started, and returns when nothing is left of it.
+    pub(crate) async fn close(self) -> Result<(), Failed> {
+        let directory = self.server.directory().map(Path::to_owned);
+        drop(self.server);
+        while directory.as_ref().is_some_and(|directory| directory.exists()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(self.within.map_or(Ok(()), TempDir::close)?)
     }
 
     /// A new store, in a schema of its own.

@@ -37,9 +37,9 @@ pub struct Settings {
     pub max_connections: u32,
     /// More of `postgresql.conf`, as `name=value`.
     pub parameters: Vec<String>,
-    /// Where it keeps its data, in a directory of its own: on the disk that is to be measured, and
-    /// where the account that the server runs under may go. By default, the system's place for
-    /// what is temporary.
+    /// Where it keeps its data, in a directory of its own: on the disk that is to be measured. The
+    /// account that the server runs under must be allowed to write there, or an empty directory
+    /// stays behind. By default, the system's place for what is temporary.
     pub within: Option<PathBuf>,
 }
 
