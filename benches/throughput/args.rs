@@ -47,10 +47,20 @@ pub(crate) struct Args {
     /// Stores this many tasks that wait for days, and tells what each costs the process.
     #[arg(long, default_value_t = 0)]
     pub(crate) waiting: usize,
+    /// Submits and runs nothing: how fast are tasks stored?
+    #[arg(long)]
+    pub(crate) submit_only: bool,
+    /// Instead of a number of tasks: keeps the worker busy for so long, a line for each minute.
+    #[arg(long, value_name = "MINUTES")]
+    pub(crate) minutes: Option<u64>,
+    #[cfg(feature = "postgres")]
+    #[command(flatten)]
+    pub(crate) postgres: crate::postgres::Args,
     /// What a commit of the file waits for.
     #[arg(long, value_enum, default_value = "full")]
     pub(crate) durability: Durability,
-    /// Where the file is made: on the disk that is to be measured, not in memory.
+    /// Where the file is made, or the server that is started: on the disk that is to be measured,
+    /// not in memory.
     #[arg(long, default_value = env!("CARGO_TARGET_TMPDIR"))]
     pub(crate) dir: PathBuf,
     /// Also writes the report as JSON.
@@ -70,6 +80,9 @@ pub(crate) enum StoreKind {
     /// In a file.
     #[cfg(feature = "sqlite")]
     Sqlite,
+    /// On a server.
+    #[cfg(feature = "postgres")]
+    Postgres,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]

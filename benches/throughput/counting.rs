@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tasker::store::{
     Applied, ClaimRequest, Claimed, Committed, Created, Heartbeat, NewTask, Renewed, StateStore,
     StoreError, StoredTask, TaskChange, TaskQuery, TaskSummary, Then,
@@ -39,7 +39,7 @@ struct Counters {
 }
 
 /// What was counted, up to a moment or between two.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Counts {
     /// Calls that write, each one transaction.
     pub(crate) creates: u64,
@@ -122,6 +122,36 @@ impl CountingStore {
         }
     }
 
+    /// Adds what another process counted.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn add(&self, more: &Counts) {
+        let to = |counter: &AtomicU64, count: u64| {
+            counter.fetch_add(count, Ordering::AcqRel);
+        };
+        let of = &self.counted;
+        to(&of.creates, more.creates);
+        to(&of.claims, more.claims);
+        to(&of.empty_claims, more.empty_claims);
+        to(&of.commits, more.commits);
+        to(&of.renewals, more.renewals);
+        to(&of.reads, more.reads);
+        to(&of.created, more.created);
+        to(&of.claimed, more.claimed);
+        to(&of.changes, more.changes);
+        to(&of.rows, more.rows);
+        to(&of.released, more.released);
+        to(&of.conflicts, more.conflicts);
+        self.end(more.ended);
+    }
+
+    fn end(&self, tasks: u64) {
+        if tasks > 0 {
+            *self.last_end.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+            self.counted.ended.fetch_add(tasks, Ordering::AcqRel);
+            self.ended.notify_waiters();
+        }
+    }
+
     /// Tasks that have ended so far.
     pub(crate) fn ended(&self) -> u64 {
         self.counted.ended.load(Ordering::Acquire)
@@ -196,13 +226,9 @@ impl StateStore for CountingStore {
                 add(&self.counted.changes, 1);
                 add(&self.counted.rows, rows);
                 add(&self.counted.released, usize::from(then == Kind::Queue));
-                ended += usize::from(then == Kind::End);
+                ended += u64::from(then == Kind::End);
             }
-            if ended > 0 {
-                *self.last_end.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-                add(&self.counted.ended, ended);
-                self.ended.notify_waiters();
-            }
+            self.end(ended);
         }
         Ok(committed)
     }

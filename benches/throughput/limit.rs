@@ -1,5 +1,7 @@
 //! What the machine does at most: the same work with no engine around it.
 
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
@@ -11,6 +13,7 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use crate::args::{Args, StoreKind};
+use crate::system::Places;
 use crate::{Failed, usage};
 
 /// The least that a step costs on this machine, in this minute.
@@ -24,13 +27,24 @@ pub(crate) struct Limit {
     pub(crate) cpu_micros_per_step: Option<f64>,
     /// For a store on disk: commits of one row in a second.
     pub(crate) commits_per_second: Option<f64>,
+    /// On a server: those of 32 connections together.
+    pub(crate) commits_of_many_per_second: Option<f64>,
+    /// On a server: rows updated in a second, a hundred in a transaction.
+    pub(crate) updates_per_second: Option<f64>,
 }
 
 impl Limit {
     fn of(what: &'static str, steps: usize, took: Duration, cpu: Option<Duration>) -> Self {
         let steps_per_second = steps as f64 / took.as_secs_f64();
         let cpu_micros_per_step = cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / steps as f64);
-        Self { what, steps_per_second, cpu_micros_per_step, commits_per_second: None }
+        Self {
+            what,
+            steps_per_second,
+            cpu_micros_per_step,
+            commits_per_second: None,
+            commits_of_many_per_second: None,
+            updates_per_second: None,
+        }
     }
 }
 
@@ -38,11 +52,15 @@ impl Limit {
 const LONG_ENOUGH: Duration = Duration::from_secs(1);
 
 /// Measures the limit that belongs to a store.
-pub(crate) async fn measure(args: &Args) -> Result<Limit, Failed> {
+pub(crate) async fn measure(args: &Args, places: &Places) -> Result<Limit, Failed> {
+    #[cfg(not(feature = "postgres"))]
+    let Places {} = places;
     match args.store {
         StoreKind::Memory => memory().await,
         #[cfg(feature = "sqlite")]
         StoreKind::Sqlite => sqlite::measure(args).await,
+        #[cfg(feature = "postgres")]
+        StoreKind::Postgres => postgres::measure(places.postgres()?).await,
     }
 }
 

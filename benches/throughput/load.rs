@@ -1,5 +1,6 @@
 //! Keeps a worker busy: submits as fast as it ends what it has.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,9 +10,10 @@ use serde::Serialize;
 use tasker::{Receipt, SubmitError, Tasker};
 use tokio::task::JoinSet;
 
+use crate::Failed;
 use crate::args::{Args, Shape};
 use crate::counting::{CountingStore, Counts};
-use crate::{Failed, usage};
+use crate::system::System;
 
 /// What one run came to.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -39,52 +41,73 @@ impl Load {
     }
 }
 
-/// Runs `tasks` tasks, at most `in_flight` of them at a time.
+/// When it is enough.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Goal {
+    /// After so many tasks.
+    Tasks(usize),
+    /// At this time: what is stored is run to its end.
+    Time(Instant),
+}
+
+impl Goal {
+    /// Of a batch that begins with task `first`, how many are wanted.
+    fn batch(self, first: usize, batch: usize) -> Range<usize> {
+        match self {
+            Self::Tasks(tasks) => first..tasks.min(first + batch),
+            Self::Time(end) if Instant::now() < end => first..first + batch,
+            Self::Time(_) => 0..0,
+        }
+    }
+}
+
+/// Runs tasks until it is enough, at most `in_flight` of them at a time.
 pub(crate) async fn run(
-    tasker: &Tasker,
-    store: &Arc<CountingStore>,
+    system: &System,
     args: &Args,
     shape: Shape,
-    tasks: usize,
+    goal: Goal,
 ) -> Result<Load, Failed> {
-    let (counted, cpu) = (store.counts(), usage::cpu_time());
-    let progress = show_progress(store.clone(), tasks);
+    let System { tasker, store, .. } = system;
+    let (counted, cpu) = (store.counts(), system.cpu_time());
+    let progress = show_progress(store.clone(), goal);
     let began = Instant::now();
     let next = Arc::new(AtomicUsize::new(0));
     let mut submitters = JoinSet::new();
     for _ in 0..args.submitters.max(1) {
         let (tasker, store, next) = (tasker.clone(), store.clone(), next.clone());
-        let (batch, in_flight) = (args.batch.max(1), args.in_flight);
+        let batch = args.batch.max(1);
+        let in_flight = if args.submit_only { usize::MAX } else { args.in_flight };
         submitters.spawn(async move {
+            let mut submitted = 0;
             loop {
-                let first = next.fetch_add(batch, Ordering::Relaxed);
-                let numbers = first..tasks.min(first + batch);
+                let numbers = goal.batch(next.fetch_add(batch, Ordering::Relaxed), batch);
                 if numbers.is_empty() {
-                    return Ok::<_, Failed>(());
+                    return Ok::<_, Failed>(submitted);
                 }
                 let most_open = in_flight.max(numbers.len());
                 let free = numbers.end.saturating_sub(most_open) as u64;
                 store.until_ended(counted.ended + free).await;
+                submitted += numbers.len();
                 submit(&tasker, shape, numbers).await?;
             }
         });
     }
+    let mut tasks = 0;
     while let Some(submitted) = submitters.join_next().await {
-        submitted??;
+        tasks += submitted??;
     }
-    store.until_ended(counted.ended + tasks as u64).await;
+    if !args.submit_only {
+        store.until_ended(counted.ended + tasks as u64).await;
+    }
     let took = began.elapsed();
     progress.finish_and_clear();
-    let cpu = usage::cpu_since(cpu);
+    let cpu = system.cpu_time().zip(cpu).map(|(now, before)| now.saturating_sub(before));
     let counts = store.counts().since(&counted);
     Ok(Load { tasks, steps: tasks * shape.steps(), took, cpu, counts })
 }
 
-async fn submit(
-    tasker: &Tasker,
-    shape: Shape,
-    numbers: std::ops::Range<usize>,
-) -> Result<(), Failed> {
+async fn submit(tasker: &Tasker, shape: Shape, numbers: Range<usize>) -> Result<(), Failed> {
     if numbers.len() == 1 {
         tasker.submit(shape.request(numbers.start)?).await?;
         return Ok(());
@@ -99,8 +122,11 @@ pub(crate) fn accepted(answers: Vec<Result<Receipt, SubmitError>>) -> Result<(),
 }
 
 /// A bar on a terminal, nothing elsewhere; it goes on until it is finished.
-fn show_progress(store: Arc<CountingStore>, tasks: usize) -> ProgressBar {
-    let bar = ProgressBar::new(tasks as u64);
+fn show_progress(store: Arc<CountingStore>, goal: Goal) -> ProgressBar {
+    let bar = match goal {
+        Goal::Tasks(tasks) => ProgressBar::new(tasks as u64),
+        Goal::Time(_) => ProgressBar::no_length(),
+    };
     let style = ProgressStyle::with_template("{elapsed:>4} {bar:40} {pos}/{len} tasks {per_sec}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     if !bar.is_hidden() {

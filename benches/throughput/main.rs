@@ -8,26 +8,23 @@ mod counting;
 mod idle;
 mod limit;
 mod load;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod report;
 mod shape;
+mod soak;
+mod system;
 mod usage;
 mod waiting;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-#[cfg(feature = "sqlite")]
-use tasker::sqlite::{SqliteOptions, Synchronous};
-use tasker::store::StateStore;
-use tasker::{MemoryStore, Tasker, Worker};
-use tempfile::TempDir;
 
-#[cfg(feature = "sqlite")]
-use self::args::Durability;
-use self::args::{Args, Shape, StoreKind};
-use self::counting::CountingStore;
+use self::args::{Args, Shape};
+use self::load::Goal;
 use self::report::{Fan, Report, Run};
+use self::system::{Places, System};
 
 /// Nothing here can be mended: whatever fails is shown.
 type Failed = Box<dyn std::error::Error + Send + Sync>;
@@ -35,90 +32,94 @@ type Failed = Box<dyn std::error::Error + Send + Sync>;
 #[tokio::main]
 async fn main() -> Result<(), Failed> {
     let args = Args::parse();
+    #[cfg(feature = "postgres")]
+    if let Some(schema) = &args.postgres.worker_in {
+        return postgres::worker::run(&args, schema).await;
+    }
     println!("{}", report::title(&args));
-    let mut report =
-        Report { runs: Vec::new(), idle: None, fan: Vec::new(), waiting: None, args: args.clone() };
+    let places = Places::find(&args).await?;
+    let mut report = Report::new(&args);
     for _ in 0..args.runs {
         if args.compare_fan {
-            report.fan.push(compare_fan(&args).await?);
-            continue;
+            report.fan.push(compare_fan(&args, &places).await?);
+        } else {
+            report.runs.push(run(&args, &places).await?);
         }
-        let limit = limit::measure(&args).await?;
-        let system = System::start(&args, &[args.shape]).await?;
-        let System { tasker, store, .. } = &system;
-        load::run(tasker, store, &args, args.shape, args.warm_up).await?;
-        let load = load::run(tasker, store, &args, args.shape, args.tasks()).await?;
-        report.runs.push(Run { limit, load });
-        system.stop().await;
     }
     if args.idle > 0 {
-        let system = System::start(&args, &[args.shape]).await?;
+        let system = System::start(&args, &places, &[args.shape]).await?;
         let idle = idle::run(&system.tasker, &system.store, args.shape, args.idle).await?;
         report.idle = Some(idle.into());
-        system.stop().await;
+        system.stop().await?.clear().await?;
     }
     if args.waiting > 0 {
-        let system = System::start(&args, &[args.shape]).await?;
+        let system = System::start(&args, &places, &[args.shape]).await?;
         report.waiting = waiting::run(&system.tasker, args.shape, args.waiting).await?;
-        system.stop().await;
+        system.stop().await?.clear().await?;
+    }
+    #[cfg(feature = "postgres")]
+    {
+        report.backlog = postgres::backlog::run(&args, &places).await?;
+        report.pickup = postgres::pickup::run(&args, &places).await?;
     }
     println!("{}", report.table());
+    #[cfg(feature = "postgres")]
+    if let Some(statements) = postgres::report::statements(&report) {
+        println!("{statements}");
+    }
     if let Some(path) = &args.json {
         std::fs::write(path, serde_json::to_vec_pretty(&report)?)?;
     }
     Ok(())
 }
 
+/// The limit, and then the load on a new store.
+async fn run(args: &Args, places: &Places) -> Result<Run, Failed> {
+    let limit = limit::measure(args, places).await?;
+    let system = System::start(args, places, &[args.shape]).await?;
+    #[cfg(feature = "postgres")]
+    let mut meter = system.meter(places).await?;
+    load::run(&system, args, args.shape, Goal::Tasks(args.warm_up)).await?;
+    #[cfg(feature = "postgres")]
+    let _held = postgres::HeldSnapshot::wanted(args, places).await?;
+    #[cfg(feature = "postgres")]
+    if let Some(meter) = &mut meter {
+        meter.begin().await?;
+    }
+    let load = match args.minutes {
+        Some(minutes) => soak::run(&system, args, places, minutes).await?,
+        None => load::run(&system, args, args.shape, Goal::Tasks(args.tasks())).await?,
+    };
+    #[cfg(feature = "postgres")]
+    if let Some(meter) = &mut meter {
+        meter.end().await?;
+    }
+    let stopped = system.stop().await?;
+    #[cfg(feature = "postgres")]
+    let server = match meter {
+        Some(meter) => Some(meter.finish(!args.submit_only).await?),
+        None => None,
+    };
+    stopped.clear().await?;
+    Ok(Run {
+        limit,
+        load,
+        warm_up_steps: args.warm_up * args.shape.steps(),
+        #[cfg(feature = "postgres")]
+        server,
+    })
+}
+
 /// One wide task, and as many single-step tasks as it has steps, on a store each.
-async fn compare_fan(args: &Args) -> Result<Fan, Failed> {
+async fn compare_fan(args: &Args, places: &Places) -> Result<Fan, Failed> {
     let mut took = [Duration::ZERO; 2];
     let loads = [(args.shape, 1), (Shape::Single, args.shape.steps())];
     for (took, (shape, tasks)) in took.iter_mut().zip(loads) {
-        let system = System::start(args, &[args.shape, Shape::Single]).await?;
-        let System { tasker, store, .. } = &system;
-        load::run(tasker, store, args, Shape::Single, args.warm_up).await?;
-        *took = load::run(tasker, store, args, shape, tasks).await?.took;
-        system.stop().await;
+        let system = System::start(args, places, &[args.shape, Shape::Single]).await?;
+        load::run(&system, args, Shape::Single, Goal::Tasks(args.warm_up)).await?;
+        *took = load::run(&system, args, shape, Goal::Tasks(tasks)).await?.took;
+        system.stop().await?.clear().await?;
     }
     let [wide, single] = took;
     Ok(Fan { wide, single })
-}
-
-/// A new store, an engine on it and a worker.
-struct System {
-    tasker: Tasker,
-    store: Arc<CountingStore>,
-    worker: Worker,
-    /// Removed last.
-    _dir: Option<TempDir>,
-}
-
-impl System {
-    async fn start(args: &Args, shapes: &[Shape]) -> Result<Self, Failed> {
-        let (store, dir) = open(args).await?;
-        let store = Arc::new(CountingStore::new(store));
-        let tasker = shape::tasker(store.clone(), shapes)?;
-        let worker = tasker.worker().slots(args.slots).start();
-        Ok(Self { tasker, store, worker, _dir: dir })
-    }
-
-    async fn stop(self) {
-        self.worker.shutdown(Duration::from_secs(10)).await;
-    }
-}
-
-async fn open(args: &Args) -> Result<(Arc<dyn StateStore>, Option<TempDir>), Failed> {
-    match args.store {
-        StoreKind::Memory => Ok((Arc::new(MemoryStore::new()), None)),
-        #[cfg(feature = "sqlite")]
-        StoreKind::Sqlite => {
-            let dir = tempfile::tempdir_in(&args.dir)?;
-            let options = SqliteOptions::new(dir.path().join("tasks.db"));
-            let synchronous = match args.durability {
-                Durability::Full => Synchronous::Full,
-                Durability::Normal => Synchronous::Normal,
-            };
-            Ok((Arc::new(options.synchronous(synchronous).open().await?), Some(dir)))
-        }
-    }
 }

@@ -19,6 +19,10 @@ pub(crate) struct Report {
     pub(crate) idle: Option<IdleReport>,
     pub(crate) fan: Vec<Fan>,
     pub(crate) waiting: Option<Waiting>,
+    #[cfg(feature = "postgres")]
+    pub(crate) backlog: Vec<crate::postgres::backlog::Claims>,
+    #[cfg(feature = "postgres")]
+    pub(crate) pickup: Option<crate::postgres::pickup::Pickup>,
 }
 
 /// One run and the limit of the machine just before it.
@@ -26,6 +30,10 @@ pub(crate) struct Report {
 pub(crate) struct Run {
     pub(crate) limit: Limit,
     pub(crate) load: Load,
+    /// Steps before the measurement, which some counters of a server include.
+    pub(crate) warm_up_steps: usize,
+    #[cfg(feature = "postgres")]
+    pub(crate) server: Option<crate::postgres::Used>,
 }
 
 /// Times of single tasks.
@@ -51,6 +59,21 @@ pub(crate) struct Fan {
 }
 
 impl Report {
+    /// Nothing measured yet.
+    pub(crate) fn new(args: &Args) -> Self {
+        Self {
+            args: args.clone(),
+            runs: Vec::new(),
+            idle: None,
+            fan: Vec::new(),
+            waiting: None,
+            #[cfg(feature = "postgres")]
+            backlog: Vec::new(),
+            #[cfg(feature = "postgres")]
+            pickup: None,
+        }
+    }
+
     /// The table: medians, with the least and the most.
     pub(crate) fn table(&self) -> Table {
         let mut table = Table::new();
@@ -61,6 +84,8 @@ impl Report {
             }
         }
         self.add_throughput(&mut table);
+        #[cfg(feature = "postgres")]
+        crate::postgres::report::add(&mut table, &self.runs);
         if let Some(idle) = &self.idle {
             for (name, times) in [("durable", idle.durable), ("wait", idle.waited)] {
                 let Some(times) = times else { continue };
@@ -82,6 +107,8 @@ impl Report {
             let bytes = format!("{:.1}", waiting.bytes_per_task);
             table.add_row([name, bytes, String::new(), String::new()]);
         }
+        #[cfg(feature = "postgres")]
+        crate::postgres::report::add_others(&mut table, self);
         table
     }
 
@@ -93,6 +120,10 @@ impl Report {
         add("steps/s", 0, &|run| Some(run.load.steps_per_second()));
         add("machine's limit, steps/s", 0, &|run| Some(run.limit.steps_per_second));
         add("machine's limit, commits/s", 0, &|run| run.limit.commits_per_second);
+        add("machine's limit, commits/s of 32 connections", 0, &|run| {
+            run.limit.commits_of_many_per_second
+        });
+        add("machine's limit, updated rows/s", 0, &|run| run.limit.updates_per_second);
         add("share of the limit, %", 1, &|run| {
             Some(100.0 * run.load.steps_per_second() / run.limit.steps_per_second)
         });
@@ -118,7 +149,8 @@ impl Report {
     }
 }
 
-fn row(table: &mut Table, name: &str, digits: usize, mut values: Vec<f64>) {
+/// A row with the median, the least and the most; none if there are no values.
+pub(crate) fn row(table: &mut Table, name: &str, digits: usize, mut values: Vec<f64>) {
     values.sort_unstable_by(f64::total_cmp);
     let (Some(least), Some(most)) = (values.first(), values.last()) else { return };
     let median = values[values.len() / 2];

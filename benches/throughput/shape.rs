@@ -29,7 +29,7 @@ impl Shape {
         }
     }
 
-    fn template(self) -> Result<TaskTemplate, tasker::TemplateError> {
+    pub(crate) fn template(self) -> Result<TaskTemplate, tasker::TemplateError> {
         let steps = match self {
             Self::Single => vec![step("a")],
             Self::Chain5 => vec![

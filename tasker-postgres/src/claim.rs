@@ -46,12 +46,13 @@ impl Work for Claim {
         if let Claimed::Work(work) = &found
             && is_empty(work)
             && request.tasks + request.offers > 0
-            && session.database.hints.starts_waiting(request.worker)
+            && !session.database.hints.is_noted(request.worker)
         {
             // Whoever submits from now on sees that the worker waits; whoever did so before has
             // committed it by now, or will look after that commit whether anybody waits.
             let mark = statement(&session.database.sql.mark_waiting);
             session.run(mark.bind(request.worker.as_uuid()).bind(true)).await?;
+            session.database.hints.noted(request.worker);
             session.database.hints.looks(request.worker);
             found = look(session, &request).await?;
         }

@@ -95,11 +95,15 @@ impl Hints {
         waiting.idle = if something { 0 } else { waiting.idle.saturating_add(1) };
     }
 
-    /// A worker found nothing: true if the database has to be told that it waits.
-    pub(crate) fn starts_waiting(&self, worker: WorkerId) -> bool {
-        let mut workers = self.workers();
-        let waiting = workers.entry(worker).or_default();
-        !std::mem::replace(&mut waiting.noted, true)
+    /// Whether the database knows that a worker waits.
+    pub(crate) fn is_noted(&self, worker: WorkerId) -> bool {
+        self.workers().get(&worker).is_some_and(|waiting| waiting.noted)
+    }
+
+    /// The database was told that a worker waits: only once it has answered, since nobody would
+    /// tell it again.
+    pub(crate) fn noted(&self, worker: WorkerId) {
+        self.workers().entry(worker).or_default().noted = true;
     }
 
     /// A worker has more than enough to do: true if the database has to be told that it no longer

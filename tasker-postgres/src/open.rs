@@ -272,7 +272,9 @@ async fn try_migrate(
     transaction.commit().await?;
     let mut migrations = Migrator::with_migrations(MIGRATIONS.iter().cloned().collect());
     migrations.dangerous_set_table_name(format!("{schema}.{APPLIED}"));
-    migrations.run(connection).await
+    // Not `run`, whose future the compiler does not take for `Send`: no store could be opened in a
+    // spawned task.
+    migrations.run_direct(None, connection, false).await
 }
 
 fn is_locked(error: &MigrateError) -> bool {

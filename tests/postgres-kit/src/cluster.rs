@@ -32,7 +32,8 @@ pub(crate) struct Cluster {
 impl Cluster {
     pub(crate) async fn start(settings: &Settings) -> Result<Self, Error> {
         let binaries = binaries::find()?;
-        let directory = std::env::temp_dir().join(unique_name());
+        let within = settings.within.clone().unwrap_or_else(std::env::temp_dir);
+        let directory = within.join(unique_name());
         DirBuilder::new()
             .mode(0o700)
             .create(&directory)

@@ -1,6 +1,9 @@
 //! The server that tests use: one that somebody runs, or a throw-away one of our own.
 
-use std::{env, path::Path};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 use rustix::process::Signal;
 use tokio::sync::OnceCell;
@@ -34,11 +37,15 @@ pub struct Settings {
     pub max_connections: u32,
     /// More of `postgresql.conf`, as `name=value`.
     pub parameters: Vec<String>,
+    /// Where it keeps its data, in a directory of its own: on the disk that is to be measured, and
+    /// where the account that the server runs under may go. By default, the system's place for
+    /// what is temporary.
+    pub within: Option<PathBuf>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { durable: false, max_connections: 300, parameters: Vec::new() }
+        Self { durable: false, max_connections: 300, parameters: Vec::new(), within: None }
     }
 }
 

@@ -83,7 +83,7 @@ async fn a_server_that_somebody_else_killed_starts_again() {
 #[tokio::test]
 async fn settings_reach_the_server() {
     let parameters = vec!["work_mem=5MB".to_owned()];
-    let durable = Settings { durable: true, max_connections: 17, parameters };
+    let durable = Settings { durable: true, max_connections: 17, parameters, within: None };
     let (durable, quick) = tokio::join!(Server::start(durable), Server::start(Settings::default()));
     let (durable, quick) = (durable.unwrap(), quick.unwrap());
     const SHOWN: &str = "SELECT concat_ws(' ', current_setting('fsync'), \
