@@ -20,3 +20,11 @@ struct Testing;
 
 #[doc = include_str!("../docs/guide/operating.md")]
 struct Operating;
+
+#[cfg(feature = "postgres")]
+#[doc = include_str!("../docs/guide/transactions.md")]
+struct Transactions;
+
+#[cfg(feature = "postgres")]
+#[doc = include_str!("../docs/guide/retention.md")]
+struct Retention;
