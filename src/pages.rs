@@ -24,3 +24,11 @@ struct Operating;
 #[cfg(feature = "postgres")]
 #[doc = include_str!("../docs/guide/postgresql.md")]
 struct Postgresql;
+
+#[cfg(feature = "postgres")]
+#[doc = include_str!("../docs/guide/transactions.md")]
+struct Transactions;
+
+#[cfg(feature = "postgres")]
+#[doc = include_str!("../docs/guide/retention.md")]
+struct Retention;
