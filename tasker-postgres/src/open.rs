@@ -101,27 +101,37 @@ pub(crate) fn connecting(url: &str) -> Result<PgConnectOptions, OpenError> {
     Ok(options.application_name("tasker").statement_cache_capacity(256).disable_statement_logging())
 }
 
-/// So many connections to share.
-pub(crate) fn pool(options: &PostgresOptions, connections: u32) -> Result<PgPool, OpenError> {
+/// The connections that all operations share.
+pub(crate) fn pool(options: &PostgresOptions) -> Result<PgPool, OpenError> {
     let settings = if options.pooled { "" } else { SETTINGS };
-    Ok(pooling(connections, options.deadline)
-        .after_connect(move |connection, _| {
+    let pool =
+        checked(options.connections, options.deadline).after_connect(move |connection, _| {
             Box::pin(async move {
                 sqlx::raw_sql(settings).execute(connection).await?;
                 Ok(())
             })
+        });
+    Ok(pool.connect_lazy_with(connecting(&options.url)?))
+}
+
+/// The connections whose transactions steps work in; their settings are as the database has them.
+pub(crate) fn lending(options: &PostgresOptions) -> Result<PgPool, OpenError> {
+    let pool = checked(options.transactional_steps, options.deadline);
+    Ok(pool.connect_lazy_with(connecting(&options.url)?))
+}
+
+/// Connections that are asked whether they still stand.
+fn checked(connections: u32, deadline: Duration) -> PgPoolOptions {
+    pooling(connections, deadline).before_acquire(|connection, meta| {
+        Box::pin(async move {
+            // Every connection is broken after the server was away; one is not asked all the
+            // time, which would cost a round trip for each operation.
+            if meta.idle_for > FRESH {
+                connection.ping().await?;
+            }
+            Ok(true)
         })
-        .before_acquire(|connection, meta| {
-            Box::pin(async move {
-                // Every connection is broken after the server was away; one is not asked all the
-                // time, which would cost a round trip for each operation.
-                if meta.idle_for > FRESH {
-                    connection.ping().await?;
-                }
-                Ok(true)
-            })
-        })
-        .connect_lazy_with(connecting(&options.url)?))
+    })
 }
 
 /// The one connection that listens.

@@ -12,7 +12,7 @@ use crate::open::SETTINGS;
 use crate::statements::{Statements, quoted};
 
 /// Statements without a plan, and those that are seldom run and read small tables as a whole.
-const EXEMPT: [&str; 2] = ["begin", "prune"];
+const EXEMPT: [&str; 3] = ["begin", "begin_step", "prune"];
 
 /// Tables that have at most some hundred living rows.
 const SMALL: [&str; 2] = ["worker", "template"];

@@ -64,8 +64,8 @@ impl PostgresStore {
         open::prepare(&options).await?;
         let runtime = Handle::current();
         let database = Arc::new(Database {
-            pool: open::pool(&options, options.connections)?,
-            steps: Steps::new(open::pool(&options, options.transactional_steps)?),
+            pool: open::pool(&options)?,
+            steps: Steps::new(open::lending(&options)?),
             sql: Statements::new(&options.schema),
             templates: Templates::default(),
             hints: Hints::new(&options.schema, options.longest_poll),
