@@ -4,6 +4,7 @@
 //! settles, `attempt` runs a step, `lease` keeps the worker alive and takes over dead ones. None of
 //! them decides anything about a task.
 
+mod arriving;
 mod attempt;
 mod care;
 mod claim;
@@ -35,6 +36,7 @@ use crate::snapshot::Snapshot;
 use crate::store::{Route, StateStore};
 use crate::{TaskId, TaskTemplate, WorkerId};
 
+use self::arriving::Arriving;
 use self::mail::{Message, StoreClock};
 pub(crate) use self::room::Room;
 
@@ -102,6 +104,7 @@ pub(crate) struct Core {
     settings: Settings,
     /// One for each step that may run at once.
     slots: Arc<Semaphore>,
+    arriving: Arriving,
     /// Tasks that the worker holds or is about to hold.
     held: AtomicUsize,
     /// Told when a task was let go.
@@ -232,6 +235,7 @@ impl WorkerBuilder {
             slots: Arc::new(Semaphore::new(settings.slots)),
             shared,
             settings,
+            arriving: Arriving::default(),
             held: AtomicUsize::new(0),
             let_go: Notify::new(),
             resync: Notify::new(),

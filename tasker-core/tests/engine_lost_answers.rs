@@ -15,6 +15,7 @@ use tasker_core::{
     MemoryStore, StepContext, StepTemplate, StoreError, TaskId, TaskQuery, TaskRequest, TaskState,
     TaskSummary, TaskTemplate, Tasker, WorkerId, Workflow, async_trait, step_fn,
 };
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 const LONG: Duration = Duration::from_secs(24 * 3600);
@@ -29,6 +30,10 @@ struct Laggard {
     late_claim: Arc<Mutex<LateClaim>>,
     /// How long the next commit takes.
     slow_commit: Arc<Mutex<Option<Duration>>>,
+    /// Who submits a task while the next recovering claim is on its way, which is answered only
+    /// when the task has ended, with what was true when it was stored.
+    slow_recovery: Arc<Mutex<Option<Tasker>>>,
+    created: Arc<Notify>,
 }
 
 /// A claim that takes effect together with a submission, so that nobody is quicker.
@@ -37,14 +42,22 @@ enum LateClaim {
     #[default]
     None,
     Next,
+    /// Has no effect at all.
+    Fail,
     OnItsWay(ClaimRequest),
 }
 
 impl Laggard {
     fn new() -> Self {
         let store = MemoryStore::new();
-        let slow_commit = Arc::default();
-        Self { store, late_create: Arc::default(), late_claim: Arc::default(), slow_commit }
+        Self {
+            store,
+            late_create: Arc::default(),
+            late_claim: Arc::default(),
+            slow_commit: Arc::default(),
+            slow_recovery: Arc::default(),
+            created: Arc::default(),
+        }
     }
 
     fn is_claim_on_its_way(&self) -> bool {
@@ -72,7 +85,12 @@ impl StateStore for Laggard {
             return created;
         }
         let late = self.late_create.lock().unwrap().take();
-        let Some(late) = late else { return self.store.create(tasks, claimant).await };
+        let Some(late) = late else {
+            let created = self.store.create(tasks, claimant).await;
+            self.created.notify_one();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            return created;
+        };
         let store = self.store.clone();
         tokio::spawn(async move {
             tokio::time::sleep(late).await;
@@ -88,6 +106,26 @@ impl StateStore for Laggard {
                 *late = LateClaim::OnItsWay(request);
                 return away();
             }
+            if matches!(*late, LateClaim::Fail) {
+                *late = LateClaim::None;
+                return away();
+            }
+        }
+        let submitter = self.slow_recovery.lock().unwrap().clone();
+        if let Some(tasker) = submitter.filter(|_| request.holding.is_some()) {
+            let submitted = tokio::spawn(async move {
+                tasker.submit(TaskRequest::new("task", &()).unwrap()).await.unwrap().id
+            });
+            self.created.notified().await;
+            let claimed = self.store.claim(request).await;
+            let id = submitted.await.unwrap();
+            while self.store.load(id).await.unwrap().unwrap().ended_at.is_none() {
+                tokio::time::sleep(A_MOMENT).await;
+            }
+            // Its owner forgets it once it was told.
+            tokio::time::sleep(A_MOMENT).await;
+            *self.slow_recovery.lock().unwrap() = None;
+            return claimed;
         }
         self.store.claim(request).await
     }
@@ -205,4 +243,38 @@ async fn what_ends_while_a_commit_takes_long_has_ended_in_time() {
     assert_eq!(attempts, [1, 1], "{status:?}");
     assert_eq!(worker.rejected_reports(), 0);
     worker.shutdown(LONG).await;
+}
+
+/// A submission that is stored while a recovery is on its way, and has ended when that is answered.
+#[tokio::test(start_paused = true)]
+async fn what_is_submitted_during_a_recovery_starts_once() {
+    let store = Laggard::new();
+    let starts = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let template = TaskTemplate::builder("task").step(StepTemplate::new("step")).build().unwrap();
+    let counted = starts.clone();
+    let step = step_fn(move |_: StepContext| {
+        counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        async { Ok(()) }
+    });
+    let workflow = Workflow::new(template).step("step", step);
+    let tasker = Tasker::builder(store.clone()).register(workflow).build().unwrap();
+    // More than one claim reserves, so that there is room for a submission beside it.
+    let worker = tasker.worker().slots(256).start();
+    while !worker.is_registered() {
+        tokio::time::sleep(A_MOMENT).await;
+    }
+    *store.slow_recovery.lock().unwrap() = Some(tasker.clone());
+    *store.late_claim.lock().unwrap() = LateClaim::Fail;
+    let recovered = async {
+        while store.slow_recovery.lock().unwrap().is_some() {
+            tokio::time::sleep(A_MOMENT).await;
+        }
+    };
+    tokio::time::timeout(LONG, recovered).await.expect("the recovery is made and answered");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let task = only_task(&store).await.expect("it was submitted");
+    assert_eq!(task.state, TaskState::Complete);
+    assert_eq!(starts.load(std::sync::atomic::Ordering::SeqCst), 1);
+    assert_eq!(worker.rejected_reports(), 0);
+    worker.shutdown(Duration::from_secs(5)).await;
 }

@@ -39,38 +39,58 @@ impl Work for Claim {
     type Answer = Claimed;
 
     async fn run(self, session: &mut Session<'_>) -> Result<Claimed, Fault> {
-        let Self(request) = self;
+        let Self(mut request) = self;
         let hints = &session.database.hints;
-        hints.looks(request.worker);
-        let mut found = look(session, &request).await?;
-        if let Claimed::Work(work) = &found
-            && is_empty(work)
-            && request.tasks + request.offers > 0
-            && !session.database.hints.is_noted(request.worker)
-        {
-            // Whoever submits from now on sees that the worker waits; whoever did so before has
+        let worker = request.worker;
+        hints.looks(worker);
+        let Claimed::Work(mut work) = look(session, &request).await? else {
+            return Ok(Claimed::LeaseLost);
+        };
+        if !will_be_back(&request, &work) && !hints.is_noted(worker) {
+            // Whoever gives work from now on sees that the worker waits; whoever did so before has
             // committed it by now, or will look after that commit whether anybody waits.
-            let mark = statement(&session.database.sql.mark_waiting);
-            session.run(mark.bind(request.worker.as_uuid()).bind(true)).await?;
-            session.database.hints.noted(request.worker);
-            session.database.hints.looks(request.worker);
-            found = look(session, &request).await?;
+            note_waiting(session, worker, true).await?;
+            hints.noted(worker);
+            hints.looks(worker);
+            request.tasks = request.tasks.saturating_sub(work.tasks.len());
+            request.offers = request.offers.saturating_sub(work.offers.len());
+            request.holding = None;
+            let Claimed::Work(more) = look(session, &request).await? else {
+                return Ok(Claimed::LeaseLost);
+            };
+            work.now = more.now;
+            work.next_in = more.next_in;
+            work.tasks.extend(more.tasks);
+            work.offers.extend(more.offers);
+            work.news.extend(more.news);
+        } else if will_be_back(&request, &work) && hints.stops_waiting(worker) {
+            // A notification too many does no harm.
+            _ = note_waiting(session, worker, false).await;
         }
-        if let Claimed::Work(work) = &found {
-            let busy = work.next_in == Some(Duration::ZERO);
-            session.database.hints.found(request.worker, !is_empty(work));
-            if busy && session.database.hints.stops_waiting(request.worker) {
-                let mark = statement(&session.database.sql.mark_waiting);
-                // A notification too many does no harm.
-                _ = session.run(mark.bind(request.worker.as_uuid()).bind(false)).await;
-            }
-        }
-        Ok(found)
+        hints.found(worker, !is_empty(&work));
+        Ok(Claimed::Work(work))
     }
+}
+
+/// Whether the worker has taken all that it asked for and left more, so that it comes again without
+/// waiting for a hint.
+fn will_be_back(request: &ClaimRequest, work: &Found) -> bool {
+    request.tasks > 0 && work.next_in == Some(Duration::ZERO)
 }
 
 fn is_empty(work: &Found) -> bool {
     work.tasks.is_empty() && work.offers.is_empty() && work.news.is_empty()
+}
+
+/// Notes in the database whether a worker waits to be notified.
+async fn note_waiting(
+    session: &mut Session<'_>,
+    worker: WorkerId,
+    waits: bool,
+) -> Result<(), Fault> {
+    let mark = statement(&session.database.sql.mark_waiting);
+    session.run(mark.bind(worker.as_uuid()).bind(waits)).await?;
+    Ok(())
 }
 
 /// Looks once at all there is.

@@ -113,7 +113,7 @@ impl PostgresStore {
             answered.await.map_err(|_| closed())?
         };
         // The lanes have deadlines of their own; this one is for waiting behind others.
-        let patience = self.database.deadline.saturating_mul(4);
+        let patience = self.database.deadline.saturating_mul(2);
         let asked = tokio::time::timeout(patience, asked).await;
         asked.map_err(|_| unavailable("it did not answer in time"))?
     }

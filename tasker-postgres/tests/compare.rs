@@ -9,7 +9,7 @@ use tasker_postgres::PostgresStore;
 use tasker_postgres_kit::Server;
 
 async fn compare_many(shared: bool) {
-    for seed in 0..30 {
+    for seed in 0..15 {
         let schema = Server::shared().await.unwrap().schema();
         let options = PostgresStore::options(schema.url()).schema(schema.name());
         let here = options.clone().open().await.unwrap();

@@ -112,6 +112,25 @@ async fn two_workers_of_one_store_each_hear_of_what_is_theirs() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_took_the_last_of_much_hears_of_more() {
+    let schema = schema().await;
+    let (store, other) = (open(&schema).await, open(&schema).await);
+    let (template, worker) = (template(), living_worker(&store).await);
+    idles(&store, worker, &template).await;
+    let three = vec![task(&template), task(&template), task(&template)];
+    other.create(three, None).await.unwrap();
+    let busy = claim(&store, request(worker, &template, 2)).await;
+    assert_eq!((busy.tasks.len(), busy.next_in), (2, Some(Duration::ZERO)));
+    // It found something, but less than it has room for: from now on it waits.
+    let last = claim(&store, request(worker, &template, 9)).await;
+    assert_eq!(last.tasks.len(), 1);
+    other.create(vec![task(&template)], None).await.unwrap();
+    let told = tokio::time::timeout(SOON, store.wait_for_work(worker, HOUR)).await;
+    assert!(told.is_ok(), "nobody knows that it waits");
+    hears_of(&store, worker, &template).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_could_not_say_that_it_waits_says_so_later() {
     let schema = schema().await;
     let other = open(&schema).await;

@@ -270,6 +270,7 @@ async fn create(shared: &Arc<Shared>, task: NewTask) -> Result<Receipt, SubmitEr
         let created = shared.store.create(vec![task], None).await?;
         return receipt(id, digest, &first(created)?);
     };
+    let room = room.expecting(id);
     let (template, context) = (task.template.clone(), task.context.clone());
     match shared.store.create(vec![task], Some(incarnation.id)).await {
         Ok(created) => {

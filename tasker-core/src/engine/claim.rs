@@ -1,5 +1,6 @@
 //! Gets tasks and offered steps whenever the worker has room for them.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -99,9 +100,12 @@ fn dispatch(
 ) -> Option<Duration> {
     let Work { now, tasks, offers, news, next_in } = work;
     let clock = StoreClock::told(now);
-    let (asked, taken) = (room.size(), tasks.len());
+    let asked = room.size();
+    // What was submitted meanwhile comes to its owner by itself.
+    let arriving = if recovered { core.arriving.end_recovery() } else { HashSet::new() };
+    let tasks: Vec<_> = tasks.into_iter().filter(|task| !arriving.contains(&task.id)).collect();
     // Recovered tasks come on top of what was asked for.
-    room.take(taken);
+    room.take(tasks.len());
     for task in tasks {
         core.own(incarnation.clone(), Snapshot::replay(&task), clock);
     }
@@ -166,9 +170,10 @@ const ENOUGH: usize = 32;
 /// How long a claim waits for more room.
 const A_MOMENT: Duration = Duration::from_millis(2);
 
-/// The tasks that the owners hold.
+/// The tasks that the owners hold, or are about to.
 async fn held(core: &Core) -> Vec<TaskId> {
-    let mut ids = Vec::new();
+    // Asked for first: what arrives before the owners answer is among what they hold.
+    let mut ids = core.arriving.begin_recovery();
     for owner in &core.owners {
         let (answer, answered) = oneshot::channel();
         if owner.send(Message::List { answer }).is_ok() {

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::mail::StoreClock;
 use super::{Core, Incarnation};
+use crate::TaskId;
 use crate::snapshot::Snapshot;
 
 /// Room for some tasks; what is not filled is given back when this is dropped.
@@ -15,6 +16,8 @@ use crate::snapshot::Snapshot;
 pub(crate) struct Room {
     core: Arc<Core>,
     size: usize,
+    /// The task that is being stored to fill it.
+    expected: Option<TaskId>,
 }
 
 impl Room {
@@ -31,7 +34,7 @@ impl Room {
         if core.held.fetch_update(Ordering::SeqCst, Ordering::SeqCst, grow).is_err() {
             size = 0;
         }
-        let mut room = Self { core: core.clone(), size };
+        let mut room = Self { core: core.clone(), size, expected: None };
         if core.stop.is_cancelled() {
             room.shrink_to(0);
         }
@@ -43,6 +46,13 @@ impl Room {
         self.size
     }
 
+    /// A task is about to be stored for the worker.
+    pub(crate) fn expecting(mut self, task: TaskId) -> Self {
+        self.core.arriving.sets_out(task);
+        self.expected = Some(task);
+        self
+    }
+
     /// Fills one place with a task that was just stored for the worker.
     pub(crate) fn fill(mut self, incarnation: Arc<Incarnation>, task: Snapshot, now: Timestamp) {
         self.take(1);
@@ -51,7 +61,10 @@ impl Room {
 
     /// After a call whose answer was lost: the store is asked what it had handed out.
     pub(crate) fn lost_answer(self) {
-        self.core.resync.notify_one();
+        let core = self.core.clone();
+        // It is no longer expected, so it is recovered.
+        drop(self);
+        core.resync.notify_one();
     }
 
     /// Fills places; tasks beyond the room that there was count as well.
@@ -71,6 +84,9 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
+        if let Some(task) = self.expected {
+            self.core.arriving.is_through(task);
+        }
         self.shrink_to(0);
     }
 }
