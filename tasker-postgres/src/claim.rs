@@ -57,13 +57,16 @@ impl Work for Claim {
             found = look(session, &request).await?;
         }
         if let Claimed::Work(work) = &found {
-            let busy = work.next_in == Some(Duration::ZERO);
+            // Who has no room for more has yet to hear of steps that are offered.
+            let busy = request.tasks > 0 && work.next_in == Some(Duration::ZERO);
             session.database.hints.found(request.worker, !is_empty(work));
             if busy && session.database.hints.stops_waiting(request.worker) {
                 let mark = statement(&session.database.sql.mark_waiting);
                 // A notification too many does no harm.
                 _ = session.run(mark.bind(request.worker.as_uuid()).bind(false)).await;
             }
+        } else {
+            session.database.hints.is_gone(request.worker);
         }
         Ok(found)
     }
