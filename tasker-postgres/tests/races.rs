@@ -13,7 +13,8 @@ use fixture::{
 use sqlx::{AssertSqlSafe, PgConnection};
 use tasker_core::history::Author;
 use tasker_core::store::{
-    Applied, Assumption, Committed, NewOffer, Route, StateStore, TaskChange, Then,
+    Applied, Assumption, Committed, Created, NewOffer, Route, StateStore, StoreError, TaskChange,
+    Then,
 };
 use tasker_core::{StepIndex, TaskId, TaskState, Timestamp};
 use tasker_postgres_kit::Schema;
@@ -135,4 +136,33 @@ async fn the_time_is_told_whether_or_not_there_is_such_a_task() {
         assert!(applied.iter().all(|applied| *applied == Applied::Conflict));
         assert!(now > long_ago, "{now}");
     }
+}
+
+#[tokio::test]
+async fn a_key_that_somebody_keeps_for_long_holds_up_nobody_else() {
+    let schema = schema().await;
+    let deadline = Duration::from_secs(4);
+    let store = options_at(schema.url(), &schema).deadline(deadline).open().await.unwrap();
+    let template = template();
+    let keyed = || {
+        let mut task = task(&template);
+        task.idempotency_key = Some("order-1".to_owned());
+        task
+    };
+    let mut other = Other::at(&schema).await;
+    other.run("BEGIN".to_owned()).await;
+    store.create_in(&mut other.session, vec![keyed()]).await.unwrap();
+    // What is asked for at once is stored with one statement.
+    let plain = || store.create(vec![task(&template)], None);
+    let (before, refused, after) =
+        tokio::join!(plain(), store.create(vec![keyed()], None), plain());
+    assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
+    for created in [before, after] {
+        assert!(matches!(created.unwrap()[..], [Created::New { .. }]));
+    }
+    // Nor does the server go on waiting for what nobody wants any more.
+    assert_eq!(other.waiting().await, 0);
+    other.run("COMMIT".to_owned()).await;
+    let known = store.create(vec![keyed()], None).await.unwrap();
+    assert!(matches!(known[..], [Created::Existing { .. }]));
 }
