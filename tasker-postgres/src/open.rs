@@ -144,11 +144,14 @@ fn checked(connections: u32, deadline: Duration) -> PgPoolOptions {
     })
 }
 
-/// The one connection that listens.
-pub(crate) fn listening(options: &PostgresOptions) -> Result<PgPool, OpenError> {
+/// Makes pools for the one connection that listens.
+pub(crate) fn listening(
+    options: &PostgresOptions,
+) -> Result<impl Fn() -> PgPool + use<>, OpenError> {
     let url = options.listen_url.as_deref().unwrap_or(&options.url);
     let pool = pooling(1, options.deadline).max_lifetime(None).idle_timeout(None);
-    Ok(pool.connect_lazy_with(connecting(url)?.statement_cache_capacity(1)))
+    let connect = connecting(url)?.statement_cache_capacity(1);
+    Ok(move || pool.clone().connect_lazy_with(connect.clone()))
 }
 
 fn pooling(connections: u32, deadline: Duration) -> PgPoolOptions {

@@ -175,6 +175,26 @@ async fn a_worker_that_has_its_hands_full_hears_of_a_step_that_another_one_settl
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_went_silent_is_noticed() {
+    let schema = schema().await;
+    let proxy = Proxy::to(schema.url()).await.unwrap();
+    let url = proxy.url(schema.url()).unwrap();
+    let options = options_at(schema.url(), &schema).listen_url(url);
+    let (store, other) = (options.open().await.unwrap(), open(&schema).await);
+    let (template, worker) = (template(), living_worker(&store).await);
+    idles(&store, worker, &template).await;
+    proxy.freeze();
+    other.create(vec![task(&template)], None).await.unwrap();
+    // It polls as soon as it knows that it hears nothing.
+    let told = tokio::time::timeout(DEADLINE, store.wait_for_work(worker, HOUR)).await;
+    assert!(told.is_ok(), "it still believes that nothing happens");
+    assert_eq!(claim(&store, request(worker, &template, 1)).await.tasks.len(), 1);
+    // And it hears again once the network is back, although the old connection never ends.
+    proxy.thaw();
+    idles(&store, worker, &template).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn work_is_picked_up_although_the_connection_that_listens_dies_every_second() {
     const POLL: Duration = Duration::from_secs(2);
     // A database of its own, so that nobody else's sessions are ended.
