@@ -1,5 +1,6 @@
 -- Waits for the commits of workers to end and keeps new ones out; those that wait meanwhile will
--- notice that something has moved.
+-- notice that something has moved. Not the update alone: a commit that begins before it and locks
+-- the row after it would be given the row as it was, since none of its keys changes.
 -- $1 workers
 WITH locked AS (
     SELECT id

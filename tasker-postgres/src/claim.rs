@@ -44,6 +44,7 @@ impl Work for Claim {
         let worker = request.worker;
         hints.looks(worker);
         let Claimed::Work(mut work) = look(session, &request).await? else {
+            hints.is_gone(worker);
             return Ok(Claimed::LeaseLost);
         };
         if !will_be_back(&request, &work) && !hints.is_noted(worker) {
@@ -56,6 +57,7 @@ impl Work for Claim {
             request.offers = request.offers.saturating_sub(work.offers.len());
             request.holding = None;
             let Claimed::Work(more) = look(session, &request).await? else {
+                hints.is_gone(worker);
                 return Ok(Claimed::LeaseLost);
             };
             work.now = more.now;

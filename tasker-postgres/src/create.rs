@@ -81,6 +81,9 @@ async fn serve(database: &Arc<Database>, asks: Vec<Ask>) {
         }
         Err(fault) if requests.len() > 1 && fault.is_of_one_operation() => {
             for (request, answer) in requests.into_iter().zip(answers) {
+                if answer.is_closed() {
+                    continue;
+                }
                 let alone = database.perform_here(Batch(vec![request])).await;
                 let alone = alone.map(|mut created| created.pop().unwrap_or_default());
                 _ = answer.send(alone.map_err(|fault| fault.to_store_error()));

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnection, PgPool, PgRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Postgres};
@@ -79,6 +80,7 @@ impl Database {
         match performed.await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(fault)) => Err(fault.to_store_error()),
+            Err(error) if error.is_panic() => Err(unavailable("the operation panicked")),
             Err(_) => Err(unavailable("its runtime has stopped")),
         }
     }
@@ -86,27 +88,37 @@ impl Database {
     /// Does some work in the current task, which must not be dropped meanwhile.
     pub(crate) async fn perform_here<W: Work>(&self, work: W) -> Result<W::Answer, Fault> {
         let transfer = Duration::from_micros((work.weight() / BYTES_PER_MICROSECOND) as u64);
-        let mut connection = self.pool.acquire().await?;
-        let mut session = Session { database: self, connection: &mut connection, open: false };
+        let mut lent = Lent { connection: self.pool.acquire().await?, sound: false };
+        let mut session = Session { database: self, connection: &mut lent.connection, open: false };
         let performed =
             tokio::time::timeout(self.deadline + transfer, work.run(&mut session)).await;
         let open = session.open;
         match performed {
-            Ok(Ok(answer)) if !open => Ok(answer),
-            Ok(Ok(_)) => {
-                connection.close_on_drop();
-                Err(Fault::Contended)
+            Ok(Ok(_)) if open => Err(Fault::Contended),
+            Ok(Ok(answer)) => {
+                lent.sound = true;
+                Ok(answer)
             }
             Ok(Err(fault)) => {
-                if open || !fault.spares_the_connection() {
-                    connection.close_on_drop();
-                }
+                lent.sound = !open && fault.spares_the_connection();
                 Err(fault)
             }
-            Err(_) => {
-                connection.close_on_drop();
-                Err(Fault::TooLate)
-            }
+            Err(_) => Err(Fault::TooLate),
+        }
+    }
+}
+
+/// A connection of the pool. Unless it is known to be as good as before, dropping it closes it: an
+/// operation that panicked, or was dropped, may have left a transaction open.
+struct Lent {
+    connection: PoolConnection<Postgres>,
+    sound: bool,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if !self.sound {
+            self.connection.close_on_drop();
         }
     }
 }
@@ -159,4 +171,50 @@ impl<'a> Session<'a> {
 /// A statement without parameters yet.
 pub(crate) fn statement(text: &Arc<str>) -> Statement {
     sqlx::query(AssertSqlSafe(Arc::clone(text)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use sqlx::Row;
+    use tasker_postgres_kit::Server;
+
+    use super::*;
+    use crate::PostgresOptions;
+
+    /// Which session of the server it is on.
+    struct WhichSession;
+
+    impl Work for WhichSession {
+        type Answer = i32;
+
+        async fn run(self, session: &mut Session<'_>) -> Result<i32, Fault> {
+            let row = session.fetch_one(sqlx::query("SELECT pg_backend_pid()")).await?;
+            Ok(row.get(0))
+        }
+    }
+
+    /// Panics in a transaction.
+    struct Breaks;
+
+    impl Work for Breaks {
+        type Answer = ();
+
+        async fn run(self, session: &mut Session<'_>) -> Result<(), Fault> {
+            session.begin().await?;
+            panic!("on purpose")
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_gets_a_connection_whose_operation_panicked() {
+        let schema = Server::shared().await.unwrap().schema();
+        let options = PostgresOptions::new(schema.url()).schema(schema.name()).connections(1);
+        let store = options.open().await.unwrap();
+        let before = store.database.perform(WhichSession).await.unwrap();
+        assert_eq!(store.database.perform(WhichSession).await.unwrap(), before);
+        store.database.perform(Breaks).await.unwrap_err();
+        assert_ne!(store.database.perform(WhichSession).await.unwrap(), before);
+    }
 }

@@ -40,10 +40,11 @@ impl Fault {
             Self::Unreadable(_) => true,
             Self::Contended | Self::TooLate => false,
             Self::Sql(sqlx::Error::Encode(_) | sqlx::Error::Decode(_)) => true,
-            // Data exception, constraint, program limit.
-            Self::Sql(_) => {
-                self.code().is_some_and(|code| matches!(&code[..2], "22" | "23" | "54"))
-            }
+            // A lock that somebody holds for long, such as that of an idempotency key; data exception,
+            // constraint, program limit.
+            Self::Sql(_) => self
+                .code()
+                .is_some_and(|code| code == "55P03" || matches!(&code[..2], "22" | "23" | "54")),
         }
     }
 

@@ -37,6 +37,10 @@ const DEAF_AFTER: Duration = Duration::from_secs(5);
 /// How often a deaf connection is tried again.
 const RETRY: Duration = Duration::from_secs(30);
 
+/// How often the connection that listens is asked whether it still stands: one that a router has
+/// forgotten, or whose server has vanished, looks like one on which nothing happens.
+const ASKED_EVERY: Duration = Duration::from_secs(30);
+
 /// While nothing can be heard, the first wait between two looks at the queue.
 const FIRST_POLL: Duration = Duration::from_millis(20);
 
@@ -206,12 +210,16 @@ pub(crate) async fn notify(database: Arc<Database>) {
 }
 
 /// Listens for the notifications of other stores, without end.
-pub(crate) async fn listen(database: Arc<Database>, connections: PgPool) {
+///
+/// `connect` gives a pool for one connection: each has its own, so that one which hangs cannot keep
+/// the next one waiting.
+pub(crate) async fn listen(database: Arc<Database>, connect: impl Fn() -> PgPool) {
+    let mut told = false;
     loop {
-        let heard = hear(&database, &connections).await;
+        let heard = hear(&database, &connect()).await;
         database.hints.hears.send_if_modified(|hears| std::mem::replace(hears, false));
         let deaf = matches!(heard, Err(Deafness::Pooler));
-        if deaf {
+        if deaf && !std::mem::replace(&mut told, true) {
             tracing::info!("notifications do not arrive (a pooler?): polling for work instead");
         }
         tokio::time::sleep(if deaf { RETRY } else { FIRST_POLL * 10 }).await;
@@ -240,7 +248,8 @@ async fn hear(database: &Arc<Database>, connections: &PgPool) -> Result<(), Deaf
     listener.listen(&hints.channel).await?;
     let probe = Uuid::now_v7().to_string();
     let send = sqlx::query("SELECT pg_notify($1, $2)").bind(&hints.channel).bind(&probe);
-    send.execute(&database.pool).await?;
+    let sent = tokio::time::timeout(DEAF_AFTER, send.execute(&database.pool)).await;
+    sent.map_err(|_| Deafness::Lost)??;
     let arrives = async {
         while let Some(heard) = listener.try_recv().await? {
             if heard.payload() == probe {
@@ -254,10 +263,17 @@ async fn hear(database: &Arc<Database>, connections: &PgPool) -> Result<(), Deaf
     // What was given before is looked for now.
     hints.occasions.arise();
     let own = hints.store.to_string();
-    while let Some(heard) = listener.try_recv().await? {
-        if heard.payload() != own {
-            hints.occasions.arise();
+    loop {
+        match tokio::time::timeout(ASKED_EVERY, listener.try_recv()).await {
+            Ok(heard) => match heard? {
+                Some(heard) if heard.payload() == own => {}
+                Some(_) => hints.occasions.arise(),
+                None => return Ok(()),
+            },
+            Err(_) => {
+                let asked = sqlx::query("SELECT 1").execute(&mut listener);
+                tokio::time::timeout(DEAF_AFTER, asked).await.map_err(|_| Deafness::Lost)??;
+            }
         }
     }
-    Ok(())
 }

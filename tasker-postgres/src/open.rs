@@ -1,6 +1,7 @@
 //! Opening a database: connections, the schema, and what can be wrong.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migrator};
@@ -103,9 +104,18 @@ pub(crate) fn connecting(url: &str) -> Result<PgConnectOptions, OpenError> {
 
 /// The connections that all operations share.
 pub(crate) fn pool(options: &PostgresOptions) -> Result<PgPool, OpenError> {
-    let settings = if options.pooled { "" } else { SETTINGS };
+    // A lock that is not had before the deadline must not be waited for after it: the server would
+    // not notice that nobody wants it any more, and keep a session for each such call.
+    let patience = (options.deadline.as_millis() * 3 / 8).clamp(1, i32::MAX as u128);
+    let settings = if options.pooled {
+        String::new()
+    } else {
+        format!("{SETTINGS}; SET lock_timeout = {patience}")
+    };
+    let settings: Arc<str> = settings.into();
     let pool =
         checked(options.connections, options.deadline).after_connect(move |connection, _| {
+            let settings = AssertSqlSafe(Arc::clone(&settings));
             Box::pin(async move {
                 sqlx::raw_sql(settings).execute(connection).await?;
                 Ok(())
@@ -134,11 +144,14 @@ fn checked(connections: u32, deadline: Duration) -> PgPoolOptions {
     })
 }
 
-/// The one connection that listens.
-pub(crate) fn listening(options: &PostgresOptions) -> Result<PgPool, OpenError> {
+/// Makes pools for the one connection that listens.
+pub(crate) fn listening(
+    options: &PostgresOptions,
+) -> Result<impl Fn() -> PgPool + use<>, OpenError> {
     let url = options.listen_url.as_deref().unwrap_or(&options.url);
     let pool = pooling(1, options.deadline).max_lifetime(None).idle_timeout(None);
-    Ok(pool.connect_lazy_with(connecting(url)?.statement_cache_capacity(1)))
+    let connect = connecting(url)?.statement_cache_capacity(1);
+    Ok(move || pool.clone().connect_lazy_with(connect.clone()))
 }
 
 fn pooling(connections: u32, deadline: Duration) -> PgPoolOptions {

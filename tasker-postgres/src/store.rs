@@ -63,6 +63,8 @@ impl PostgresStore {
     pub(crate) async fn open_with(options: PostgresOptions) -> Result<Self, OpenError> {
         open::prepare(&options).await?;
         let runtime = Handle::current();
+        // Whatever can fail comes before anything runs.
+        let listening = open::listening(&options)?;
         let database = Arc::new(Database {
             pool: open::pool(&options)?,
             steps: Steps::new(open::lending(&options)?),
@@ -81,9 +83,7 @@ impl PostgresStore {
         }
         let beside = vec![
             runtime.spawn(hint::notify(database.clone())).abort_handle(),
-            runtime
-                .spawn(hint::listen(database.clone(), open::listening(&options)?))
-                .abort_handle(),
+            runtime.spawn(hint::listen(database.clone(), listening)).abort_handle(),
             runtime.spawn(retention::run(database.clone(), options.keep)).abort_handle(),
         ];
         Ok(Self { database, submissions: Mutex::new(Some(submissions)), beside })

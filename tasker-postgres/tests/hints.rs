@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 
 use fixture::process::{self, Process};
 use fixture::{
-    DEADLINE, HOUR, claim, connect, living_worker, named_template, number, open, options_at,
-    request, schema, task, template,
+    DEADLINE, HOUR, claim, commit, completed, connect, living_worker, named_template, number, open,
+    options_at, request, schema, settle, task, template,
 };
 use serde_json::json;
-use tasker_core::store::StateStore;
+use tasker_core::store::{Applied, Assumption, NewOffer, Route, StateStore, TaskChange};
 use tasker_core::{
-    StepContext, StepTemplate, TaskRequest, TaskState, TaskTemplate, Tasker, WorkerId, Workflow,
-    step_fn,
+    StepContext, StepIndex, StepTemplate, TaskRequest, TaskState, TaskTemplate, Tasker, WorkerId,
+    Workflow, step_fn,
 };
 use tasker_postgres::PostgresStore;
 use tasker_postgres_kit::{Proxy, Server};
@@ -160,6 +160,57 @@ async fn a_worker_that_could_not_say_that_it_waits_says_so_later() {
     let told = tokio::time::timeout(SOON, store.wait_for_work(worker, HOUR)).await;
     assert!(told.is_ok(), "nobody knows that it waits");
     hears_of(&store, worker, &template).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_has_its_hands_full_hears_of_a_step_that_another_one_settled() {
+    let schema = schema().await;
+    let (store, other) = (open(&schema).await, open(&schema).await);
+    let (template, new) = (template(), task(&template()));
+    let (owner, helper) = (living_worker(&store).await, living_worker(&other).await);
+    let id = new.id;
+    store.create(vec![new, task(&template)], Some(owner)).await.unwrap();
+    let (step, seq, route) = (StepIndex(0), 1, Route::of(&template));
+    let offer = NewOffer { step, seq, route, needs: Vec::new() };
+    let offers =
+        TaskChange { rows: Vec::new(), offers: vec![offer], ..settle(id, 1, completed(0, 1)) };
+    assert_eq!(commit(&store, owner, vec![offers]).await, [Applied::Yes]);
+    assert_eq!(claim(&other, request(helper, &template, 1)).await.offers.len(), 1);
+    // It asks for nothing, as long as it cannot be told of anything.
+    let quiet = Duration::from_millis(1_500);
+    loop {
+        assert!(claim(&store, request(owner, &template, 0)).await.news.is_empty());
+        let wait = store.wait_for_work(owner, HOUR);
+        if tokio::time::timeout(quiet, wait).await.is_err() {
+            break;
+        }
+    }
+    let assumes = Assumption::OfferHeld { step, seq };
+    let settled = TaskChange { assumes, ..settle(id, 1, completed(0, seq)) };
+    assert_eq!(commit(&other, helper, vec![settled]).await, [Applied::Yes]);
+    let told = tokio::time::timeout(SOON, store.wait_for_work(owner, HOUR)).await;
+    assert!(told.is_ok(), "nobody told it");
+    assert_eq!(claim(&store, request(owner, &template, 0)).await.news.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_went_silent_is_noticed() {
+    let schema = schema().await;
+    let proxy = Proxy::to(schema.url()).await.unwrap();
+    let url = proxy.url(schema.url()).unwrap();
+    let options = options_at(schema.url(), &schema).listen_url(url);
+    let (store, other) = (options.open().await.unwrap(), open(&schema).await);
+    let (template, worker) = (template(), living_worker(&store).await);
+    idles(&store, worker, &template).await;
+    proxy.freeze();
+    other.create(vec![task(&template)], None).await.unwrap();
+    // It polls as soon as it knows that it hears nothing.
+    let told = tokio::time::timeout(DEADLINE, store.wait_for_work(worker, HOUR)).await;
+    assert!(told.is_ok(), "it still believes that nothing happens");
+    assert_eq!(claim(&store, request(worker, &template, 1)).await.tasks.len(), 1);
+    // And it hears again once the network is back, although the old connection never ends.
+    proxy.thaw();
+    idles(&store, worker, &template).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -170,5 +170,5 @@ async fn a_user_with_the_right_to_read_and_write_rows_can_open_and_work() {
     let store = PostgresStore::open(worker("reader")).await.unwrap();
     let refused = store.create(vec![task(&template)], None).await.unwrap_err();
     let StoreError::Unavailable { reason, .. } = &refused else { panic!("{refused:?}") };
-    assert_eq!(reason, "a lack of permission");
+    assert_eq!(reason, "PostgreSQL reported a lack of permission");
 }

@@ -30,16 +30,20 @@ pub(super) async fn apply(
 ) -> Result<Committed, Fault> {
     for _ in 0..ROUNDS {
         session.begin().await?;
-        match within(session, author, changes).await? {
-            Some(committed @ Committed::Changes { .. }) => {
+        match within(session, author, changes).await {
+            Ok(Some(committed @ Committed::Changes { .. })) => {
                 session.commit().await?;
                 return Ok(committed);
             }
-            Some(Committed::LeaseLost) => {
+            Ok(Some(Committed::LeaseLost)) => {
                 session.rollback().await?;
                 return Ok(Committed::LeaseLost);
             }
-            None => session.rollback().await?,
+            Ok(None) => session.rollback().await?,
+            // By an attempt of the same worker whose answer was lost, and which was committed after
+            // its rows were looked for: the next look sees them.
+            Err(fault) if fault.is_duplicate() => session.rollback().await?,
+            Err(fault) => return Err(fault),
         }
     }
     Err(Fault::Contended)
@@ -75,48 +79,65 @@ async fn read<'a>(
     author: &Author,
     changes: &[TaskChange],
 ) -> Result<Option<(i64, Board<'a>)>, Fault> {
-    let all: BTreeSet<TaskId> = changes.iter().map(|change| change.task).collect();
-    let (now, mut tasks) = standings(session, &all, false).await?;
     // Settling an offered step leaves the task's own row alone; the offer's is locked.
     let only_settles = |change: &TaskChange| {
         matches!(change.assumes, Assumption::OfferHeld { .. }) && change.then == Then::Keep
     };
-    let moving = changes.iter().filter(|change| !only_settles(change));
-    let moving: BTreeSet<TaskId> = moving.map(|change| change.task).collect();
+    let tasks_of = |settling: bool| -> BTreeSet<TaskId> {
+        let changes = changes.iter().filter(|change| only_settles(change) == settling);
+        changes.map(|change| change.task).collect()
+    };
+    let moving = tasks_of(false);
+    let settling: BTreeSet<TaskId> = tasks_of(true).difference(&moving).copied().collect();
+    let (mut now, mut tasks) = (None, HashMap::new());
     if !moving.is_empty() {
-        let locked = lock(session, author, &moving, &tasks).await?;
-        let (_, standings) = standings(session, &moving, true).await?;
-        for (task, standing) in standings {
-            if !locked.cover(author, task, &standing) {
-                return Ok(None);
-            }
-            tasks.insert(task, standing);
+        let (time, unlocked) = standings(session, &moving, false).await?;
+        let locked = lock(session, author, &unlocked).await?;
+        // What is not there any more was deleted meanwhile.
+        (_, tasks) = standings(session, &moving, true).await?;
+        if !tasks.iter().all(|(task, standing)| locked.cover(author, *task, standing)) {
+            return Ok(None);
         }
+        now = time;
     }
+    let offers = lock_offers(session, changes).await?;
+    if now.is_none() || !settling.is_empty() {
+        // Not before: while its offer is locked, a task cannot go to another owner, who would not
+        // hear of what was settled.
+        let (time, standings) = standings(session, &settling, false).await?;
+        now = time;
+        tasks.extend(standings);
+    }
+    let now = now.ok_or(sqlx::Error::RowNotFound)?;
     let mut board = Board::new(now);
     for (task, standing) in tasks {
         board.place(task, standing);
     }
-    place_offers(session, changes, &mut board).await?;
+    for (task, offer) in offers {
+        board.place_offer(task, offer);
+    }
     place_rows(session, changes, &mut board).await?;
     Ok(Some((now, board)))
 }
 
-/// The time, and where tasks stand; with their rows locked if that is asked for.
+/// The time, which a locking look tells only of tasks that there are, and where tasks stand.
 async fn standings(
     session: &mut Session<'_>,
     tasks: &BTreeSet<TaskId>,
     locking: bool,
-) -> Result<(i64, HashMap<TaskId, Standing>), Fault> {
+) -> Result<(Option<i64>, HashMap<TaskId, Standing>), Fault> {
     let tasks: Vec<Uuid> = tasks.iter().map(|task| task.as_uuid()).collect();
     let sql = &session.database.sql;
     let query = statement(if locking { &sql.lock_tasks } else { &sql.select_tasks });
     let rows = session.fetch(query.bind(tasks)).await?;
-    let mut now = 0;
+    let mut now = None;
     let mut standings = HashMap::with_capacity(rows.len());
     for row in &rows {
         let mut columns = Columns::of(row);
-        now = columns.time()?;
+        now = Some(columns.time()?);
+        if Columns::of(row).skip(1).maybe_task()?.is_none() {
+            continue;
+        }
         let (task, standing) = columns.standing()?;
         standings.insert(task, standing);
     }
@@ -144,12 +165,11 @@ impl Locked {
 async fn lock(
     session: &mut Session<'_>,
     author: &Author,
-    moving: &BTreeSet<TaskId>,
     tasks: &HashMap<TaskId, Standing>,
 ) -> Result<Locked, Fault> {
-    let of_these = || tasks.iter().filter(|(task, _)| moving.contains(task));
-    let owners: HashSet<WorkerId> = of_these()
-        .filter_map(|(_, standing)| standing.owner)
+    let owners: HashSet<WorkerId> = tasks
+        .values()
+        .filter_map(|standing| standing.owner)
         .filter(|owner| *author != Author::Worker(*owner))
         .collect();
     if !owners.is_empty() {
@@ -157,7 +177,7 @@ async fn lock(
         session.run(statement(&session.database.sql.lock_owners).bind(ids)).await?;
     }
     let mut places = Places::default();
-    for (task, standing) in of_these() {
+    for (task, standing) in tasks {
         let Some(wake_at) = standing.wake_at else { continue };
         let route = standing.route.as_ref();
         places.put(session, *task, route, standing.template, standing.priority, wake_at).await?;
@@ -173,24 +193,25 @@ async fn lock(
     Ok(Locked { owners, queued })
 }
 
-async fn place_offers(
+/// Locks the offers of the tasks of which a change concerns offers.
+async fn lock_offers<'a>(
     session: &mut Session<'_>,
     changes: &[TaskChange],
-    board: &mut Board<'_>,
-) -> Result<(), Fault> {
+) -> Result<Vec<(TaskId, Offer<'a>)>, Fault> {
     let tasks = changes.iter().filter(|change| change.concerns_offers());
     let tasks: BTreeSet<TaskId> = tasks.map(|change| change.task).collect();
     if tasks.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let tasks: Vec<Uuid> = tasks.into_iter().map(TaskId::as_uuid).collect();
     let query = statement(&session.database.sql.lock_offers).bind(tasks);
+    let mut offers = Vec::new();
     for row in &session.fetch(query).await? {
         let mut columns = Columns::of(row);
         let (task, step, seq) = (columns.task()?, columns.log()?, columns.number()?);
-        board.place_offer(task, Offer::stored(step, seq, columns.maybe_worker()?));
+        offers.push((task, Offer::stored(step, seq, columns.maybe_worker()?)));
     }
-    Ok(())
+    Ok(offers)
 }
 
 async fn place_rows(

@@ -107,6 +107,26 @@ async fn a_step_and_its_effects_are_recorded_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_server_waits_five_seconds_for_the_commit_of_a_recorded_step() {
+    let bank = Bank::open().await;
+    // Noted by the commit itself, when the worker is locked.
+    let note = "
+        CREATE TABLE noted (idle text);
+        CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            INSERT INTO noted SELECT current_setting('idle_in_transaction_session_timeout');
+            RETURN NULL;
+        END $$;
+        CREATE CONSTRAINT TRIGGER note AFTER INSERT ON transfer
+        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION note()";
+    sqlx::raw_sql(note).execute(&bank.pool).await.unwrap();
+    let (state, ..) = run(&bank, Twist::Nothing).await;
+    assert_eq!(state, TaskState::Complete);
+    // However long the step itself may take.
+    assert_eq!(bank.number("SELECT count(*) FROM noted WHERE idle = '5s'").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_attempt_that_fails_leaves_nothing_behind() {
     for (twist, code) in [
         (Twist::Fails, "RETRYABLE"),
