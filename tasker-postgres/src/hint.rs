@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sqlx::postgres::{PgListener, PgPool};
+use sqlx::{Acquire, Connection};
 use tasker_core::WorkerId;
 use tasker_core::store::occasions::Occasions;
 use tokio::sync::{Notify, watch};
@@ -271,7 +272,8 @@ async fn hear(database: &Arc<Database>, connections: &PgPool) -> Result<(), Deaf
                 None => return Ok(()),
             },
             Err(_) => {
-                let asked = sqlx::query("SELECT 1").execute(&mut listener);
+                // Not a query, only a round trip.
+                let asked = async { listener.acquire().await?.ping().await };
                 tokio::time::timeout(DEAF_AFTER, asked).await.map_err(|_| Deafness::Lost)??;
             }
         }
