@@ -65,6 +65,9 @@
 //! * `sqlite` (default): the embedded store, one file and no server.
 //! * `postgres`: the store for any number of workers on any number of machines.
 //! * `testing`: checks of workflows, their handlers and stores, for your own tests.
+//!
+#![cfg_attr(not(feature = "sqlite"), doc = "[`SqliteStore`]: #features")]
+#![cfg_attr(not(feature = "postgres"), doc = "[`PostgresStore`]: #features")]
 
 pub use tasker_core::*;
 #[cfg(feature = "postgres")]

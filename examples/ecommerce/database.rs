@@ -49,7 +49,8 @@ static POSTGRES: Dialect = Dialect {
 
 /// Processes that start together make the schema one after the other. `IF NOT EXISTS` would ask for
 /// the right to make one even if it is there.
-const SCHEMA: &str = "SELECT pg_advisory_xact_lock(hashtextextended('shop', 0));
+const SCHEMA: &str = "SET LOCAL client_min_messages = warning;
+SELECT pg_advisory_xact_lock(hashtextextended('shop', 0));
 DO $$ BEGIN IF to_regnamespace('shop') IS NULL THEN CREATE SCHEMA shop; END IF; END $$;";
 
 impl Database {

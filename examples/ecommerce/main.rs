@@ -74,9 +74,13 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         Place::File(file) => Arc::new(SqliteStore::open(file).await?),
         Place::Postgres(url) => Arc::new(PostgresStore::open(url).await?),
     };
-    let shop = open_shop(&args, &place)
-        .await
-        .map_err(|error| format!("cannot open the shop in {}: {error}", args.data_dir.display()))?;
+    let shop = open_shop(&args, &place).await.map_err(|error| {
+        let tables = match place {
+            Place::File(_) => "",
+            Place::Postgres(_) => "schema `shop` of the database and ",
+        };
+        format!("cannot open the shop in {tables}{}: {error}", args.data_dir.display())
+    })?;
     let workflow = handlers::process_order(template, &shop);
     let tasker = Tasker::builder_on(store).register(workflow).build()?;
 

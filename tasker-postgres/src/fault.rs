@@ -142,7 +142,8 @@ pub(crate) fn unavailable(reason: &str) -> StoreError {
 pub(crate) fn meaning(code: &str) -> (&'static str, bool) {
     match code {
         "25006" => ("a server that only reads, such as a standby", false),
-        "28000" | "28P01" => ("a user or password that it does not accept", false),
+        "28000" => ("a user whom it does not let in from here (see pg_hba.conf)", false),
+        "28P01" => ("a user or password that it does not accept", false),
         "3D000" => ("a database that does not exist", false),
         "40P01" => ("a deadlock", false),
         "42501" => ("a lack of permission", false),

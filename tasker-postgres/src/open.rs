@@ -44,7 +44,8 @@ const FRESH: Duration = Duration::from_secs(1);
 pub enum OpenError {
     /// The URL cannot be read.
     #[error(
-        "the URL of the database is not of the form postgres://user:password@host:port/database"
+        "the URL of the database is not of the form postgres://user:password@host:port/database, \
+         where `/`, `#`, `%` and the like in a password are written as %2F, %23, %25"
     )]
     Url,
     /// The name of the schema is empty, or too long.
@@ -68,10 +69,11 @@ pub enum OpenError {
         /// The schema.
         schema: String,
     },
-    /// The user may not make the schema or its tables.
+    /// The user may neither use the schema nor make it.
     #[error(
-        "this user may not make schema `{schema}` or change its tables; let its owner run the \
-         migration, or grant the right to create"
+        "this user may not make schema `{schema}` or use its tables; let its owner run the \
+         migration, and grant USAGE on the schema and SELECT, INSERT, UPDATE and DELETE on its \
+         tables"
     )]
     NotAllowed {
         /// The schema.
@@ -308,16 +310,26 @@ fn is_locked(error: &MigrateError) -> bool {
 }
 
 fn explain(options: &PostgresOptions, error: sqlx::Error) -> OpenError {
+    let of_tls = match &error {
+        sqlx::Error::Tls(_) => true,
+        // What is wrong with a certificate comes as this.
+        sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::InvalidData,
+        _ => false,
+    };
     let code = Fault::from(error);
-    match code.code().as_deref() {
-        Some("42501") => OpenError::NotAllowed { schema: options.schema.clone() },
-        Some(code) => {
-            let reason = format!("PostgreSQL reported {} (SQLSTATE {code})", meaning(code).0);
-            OpenError::Failed { reason }
-        }
-        None => {
-            let reason = "no connection can be made; is it running, and is the address right?";
-            OpenError::Failed { reason: reason.to_owned() }
-        }
-    }
+    let reason = match code.code().as_deref() {
+        Some("42501") => return OpenError::NotAllowed { schema: options.schema.clone() },
+        // A relation, a schema, a type or a function of that name.
+        Some("42P07" | "42P06" | "42710" | "42723") => format!(
+            "schema `{}` has something in it that is named like a table of Tasker's and is none; \
+             choose another schema",
+            options.schema
+        ),
+        Some(code) => format!("PostgreSQL reported {} (SQLSTATE {code})", meaning(code).0),
+        None if of_tls => "the server offers no TLS, or has a certificate that is not accepted; \
+                           `sslmode` in the URL says what is asked for"
+            .to_owned(),
+        None => "no connection can be made; is it running, and is the address right?".to_owned(),
+    };
+    OpenError::Failed { reason }
 }

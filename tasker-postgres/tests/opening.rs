@@ -172,3 +172,24 @@ async fn a_user_with_the_right_to_read_and_write_rows_can_open_and_work() {
     let StoreError::Unavailable { reason, .. } = &refused else { panic!("{refused:?}") };
     assert_eq!(reason, "PostgreSQL reported a lack of permission");
 }
+
+/// Whatever `DATABASE_URL` says: this server offers no TLS.
+#[tokio::test]
+async fn what_keeps_a_database_from_being_opened_is_told() {
+    let server = Server::start(Settings::default()).await.unwrap();
+    let url = server.url("postgres");
+    let tables = "CREATE SCHEMA taken; CREATE TABLE taken.task (id INT)";
+    sqlx::raw_sql(tables).execute(&mut connect(&url).await).await.unwrap();
+    let separator = if url.contains('?') { '&' } else { '?' };
+    let rows = [
+        (url.clone(), "taken", "choose another schema"),
+        (format!("{url}{separator}sslmode=verify-full"), "tasker", "the server offers no TLS"),
+        ("postgres://me:a/b@localhost/here".to_owned(), "tasker", "%2F"),
+        ("postgres://localhost:1/here".to_owned(), "tasker", "is it running"),
+    ];
+    for (url, schema, told) in rows {
+        let opened = PostgresStore::options(&url).schema(schema).open().await;
+        let error = opened.unwrap_err().to_string();
+        assert!(error.contains(told), "{url}: {error}");
+    }
+}
