@@ -83,7 +83,9 @@ async fn claim_for(core: &Arc<Core>, incarnation: &Arc<Incarnation>) {
                 // Whether it claimed something is unknown.
                 drop(room);
                 recovery.begin();
-                warn!(%error, "no work can be claimed");
+                if patience.tells() {
+                    warn!(%error, "no work can be claimed");
+                }
                 patience.pause().await;
             }
         }

@@ -60,7 +60,9 @@ async fn register(core: &Core) -> Option<(Arc<Incarnation>, Option<Duration>)> {
             // Its first heartbeat was stored, its answer lost and its lease taken over since.
             Ok(Renewed::LeaseLost) => incarnation.id = WorkerId::new(),
             Err(error) => {
-                warn!(%error, "a worker cannot register yet");
+                if wait.tells() {
+                    warn!(%error, "a worker cannot register yet");
+                }
                 tokio::select! {
                     () = wait.pause() => {}
                     () = core.stop.cancelled() => return None,

@@ -94,7 +94,9 @@ impl Owner {
                 Err(error) => {
                     // It may have been applied all the same; then the next try conflicts, and what
                     // is stored decides.
-                    warn!(%error, tasks = batch.len(), "outcomes cannot be recorded yet");
+                    if patience.tells() {
+                        warn!(%error, tasks = batch.len(), "outcomes cannot be recorded yet");
+                    }
                     tokio::select! {
                         () = patience.pause() => {}
                         () = self.core.kill.cancelled() => return self.abandon(incarnation),
@@ -252,7 +254,9 @@ impl Owner {
                         break None;
                     }
                     Err(error) => {
-                        warn!(%error, task = %id, "a task cannot be read again yet");
+                        if patience.tells() {
+                            warn!(%error, task = %id, "a task cannot be read again yet");
+                        }
                         tokio::select! {
                             () = patience.pause() => {}
                             () = self.core.kill.cancelled() => break None,
