@@ -196,6 +196,18 @@ FROM task
 JOIN template ON template.key = task.template
 LEFT JOIN worker ON worker.id = task.owner;
 COMMENT ON VIEW task_status IS 'Where every task stands, for people.';
+COMMENT ON COLUMN task_status.id IS 'Its name, in the order of submission.';
+COMMENT ON COLUMN task_status.namespace IS 'The namespace of its type.';
+COMMENT ON COLUMN task_status.name IS 'The name of its type.';
+COMMENT ON COLUMN task_status.task_type IS 'namespace/name@version.';
+COMMENT ON COLUMN task_status.state IS 'pending, in_progress, complete, error or cancelled.';
+COMMENT ON COLUMN task_status.degraded IS 'Whether it ended although an optional step failed.';
+COMMENT ON COLUMN task_status.priority IS '-1 low, 0 normal, 1 high.';
+COMMENT ON COLUMN task_status.owner IS 'The worker that owns it, by its name for people.';
+COMMENT ON COLUMN task_status.wake_at IS 'While it is queued: from when on it may be claimed.';
+COMMENT ON COLUMN task_status.created_at IS 'When it was stored.';
+COMMENT ON COLUMN task_status.ended_at IS 'When it last ended.';
+COMMENT ON COLUMN task_status.input IS 'Its context.';
 
 CREATE VIEW step_status AS
 SELECT
@@ -221,3 +233,13 @@ LEFT JOIN LATERAL (
     LIMIT 1
 ) AS last ON true;
 COMMENT ON VIEW step_status IS 'The last thing on record about every step of every task, for people; null: nothing yet.';
+COMMENT ON COLUMN step_status.task IS 'The task.';
+COMMENT ON COLUMN step_status.task_type IS 'namespace/name@version.';
+COMMENT ON COLUMN step_status.step IS 'The position of the step, from 0.';
+COMMENT ON COLUMN step_status.name IS 'The name of the step.';
+COMMENT ON COLUMN step_status.last_event IS 'What happened to it last, such as completed or failed.';
+COMMENT ON COLUMN step_status.attempt IS 'The attempt that this settled; 0: none.';
+COMMENT ON COLUMN step_status.began_at IS 'When that attempt began.';
+COMMENT ON COLUMN step_status.ended_at IS 'When it was recorded.';
+COMMENT ON COLUMN step_status.result IS 'What the handler returned.';
+COMMENT ON COLUMN step_status.detail IS 'Everything else that there is to say, such as why it failed and what follows.';
