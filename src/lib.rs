@@ -56,6 +56,7 @@
 //! | put both together | [`Workflow`], or [`TaskHandler`] to prepare and refuse requests |
 //! | submit, watch, cancel, retry | [`Tasker`], [`TaskStatus`], [`HistoryEntry`], [`Event`] |
 //! | run the steps | [`Worker`] |
+//! | check a deployment | [`Tasker::stranded`] |
 //! | keep the tasks | [`MemoryStore`], [`SqliteStore`], [`PostgresStore`], or your own [`StateStore`] |
 //!
 //! The guide is in `docs/guide/`, the design in `docs/architecture.md`.

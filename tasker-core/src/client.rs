@@ -18,8 +18,10 @@ use crate::store::{
     Applied, Committed, StateStore, StoreError, StoredTask, TaskChange, TaskQuery, TaskSummary,
 };
 
+mod deploy;
 mod submit;
 
+pub use deploy::{Lack, Stranded, StrandedCursor, StrandedPage};
 pub use submit::{Receipt, SubmitError, TaskRequest};
 
 /// A handle on one store and the kinds of task that this process knows. Cheap to clone.

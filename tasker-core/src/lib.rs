@@ -100,7 +100,8 @@ pub mod testing;
 
 pub use async_trait::async_trait;
 pub use client::{
-    OperateError, Operator, Receipt, SubmitError, TaskRequest, Tasker, TaskerBuilder, WaitError,
+    Lack, OperateError, Operator, Receipt, Stranded, StrandedCursor, StrandedPage, SubmitError,
+    TaskRequest, Tasker, TaskerBuilder, WaitError,
 };
 pub use engine::{Worker, WorkerBuilder};
 pub use event::{Event, EventKind};
