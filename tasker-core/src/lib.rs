@@ -97,6 +97,7 @@ mod task;
 mod template;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod why;
 
 pub use async_trait::async_trait;
 pub use client::{
@@ -123,3 +124,4 @@ pub use template::{
     ContextFault, DEFAULT_TIMEOUT, Fingerprint, OnFailure, Position, StepIndex, StepTemplate,
     TaskTemplate, TaskTemplateBuilder, TaskType, TemplateError, TemplateFault, YamlSource,
 };
+pub use why::{StepCause, StepWhy, TaskCause, Why};
