@@ -54,8 +54,9 @@
 //! | describe a task | [`TaskTemplate`], [`StepTemplate`], [`RetryPolicy`], [`OnFailure`] |
 //! | write its steps | [`StepHandler`], [`StepContext`], [`StepError`], [`step_fn`], [`typed_fn`] |
 //! | put both together | [`Workflow`], or [`TaskHandler`] to prepare and refuse requests |
-//! | submit, watch, cancel, retry | [`Tasker`], [`TaskStatus`], [`HistoryEntry`], [`Event`] |
+//! | submit, watch, cancel, retry | [`Tasker`], [`TaskStatus`], [`Why`], [`HistoryEntry`], [`Event`] |
 //! | run the steps | [`Worker`] |
+//! | check a deployment | [`Tasker::stranded`] |
 //! | keep the tasks | [`MemoryStore`], [`SqliteStore`], [`PostgresStore`], or your own [`StateStore`] |
 //!
 //! The guide is in `docs/guide/`, the design in `docs/architecture.md`.

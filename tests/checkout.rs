@@ -96,6 +96,7 @@ fn the_first_command_of_the_documentation_charges_once_and_delivers(folder: &Fol
     for step in STEPS {
         assert_eq!(recorded(&details, step, "completed"), 1, "{step}: {details}");
     }
+    assert_eq!(details["why"], Value::Null, "nothing is to be explained");
 }
 
 fn the_second_command_is_retried_fails_is_escalated_and_can_be_resumed(folder: &Folder) {
@@ -124,6 +125,15 @@ fn the_second_command_is_retried_fails_is_escalated_and_can_be_resumed(folder: &
     let details = shop.details(&task);
     assert_eq!(recorded(&details, "process_payment", "failed"), 3, "{details}");
     assert_eq!(recorded(&details, "update_inventory", "failed"), 0);
+    let why = &details["why"];
+    assert_eq!(
+        (&why["cause"], &why["steps"][0]["step"]),
+        (&"failed".into(), &"process_payment".into())
+    );
+    assert_eq!(
+        why["sentence"],
+        "step `process_payment` failed for good: the task needs a person to retry or cancel it"
+    );
     let escalated = shop.output().wait_for_line(shop::DEADLINE, |line| {
         line.contains("somebody should look at this order") && line.contains(&task)
     });

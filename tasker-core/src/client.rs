@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 
-use crate::TaskId;
 use crate::decide::{self, Illegal};
 use crate::engine::{Shared, WorkerBuilder};
 use crate::event::{Event, Events};
@@ -17,9 +16,12 @@ use crate::status::{self, HistoryEntry, TaskStatus};
 use crate::store::{
     Applied, Committed, StateStore, StoreError, StoredTask, TaskChange, TaskQuery, TaskSummary,
 };
+use crate::{TaskId, Why};
 
+mod deploy;
 mod submit;
 
+pub use deploy::{Lack, Stranded, StrandedCursor, StrandedPage};
 pub use submit::{Receipt, SubmitError, TaskRequest};
 
 /// A handle on one store and the kinds of task that this process knows. Cheap to clone.
@@ -171,6 +173,38 @@ impl Tasker {
     /// The store failed.
     pub async fn status(&self, task: TaskId) -> Result<Option<TaskStatus>, StoreError> {
         Ok(self.shared.store.load(task).await?.as_ref().map(TaskStatus::of))
+    }
+
+    /// Why a task and each of its steps is not moving; `None` if it is complete or there is none.
+    ///
+    /// A task that has not ended always has a reason, and so has one that failed or was cancelled.
+    /// Neither its context nor a result is in it.
+    ///
+    /// ```
+    /// # use tasker_core::{
+    /// #     MemoryStore, StepContext, StepTemplate, TaskRequest, TaskTemplate, Tasker, Workflow,
+    /// #     step_fn,
+    /// # };
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let template = TaskTemplate::builder("greet").step(StepTemplate::new("hello")).build()?;
+    /// # let hello = step_fn(|_: StepContext| async { Ok("Hello!") });
+    /// # let workflow = Workflow::new(template).step("hello", hello);
+    /// # let tasker = Tasker::builder(MemoryStore::new()).register(workflow).build()?;
+    /// let task = tasker.submit(TaskRequest::new("greet", "Ada")?).await?.id;
+    /// // No worker has been started.
+    /// let why = tasker.why(task).await?.ok_or("it is complete")?;
+    /// assert!(why.to_string().starts_with(
+    ///     "the task waits for a worker that serves `default/greet@0.1.0`, since "
+    /// ));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn why(&self, task: TaskId) -> Result<Option<Why>, StoreError> {
+        Ok(self.shared.store.load(task).await?.as_ref().and_then(Why::of))
     }
 
     /// What happened to a task, oldest first; `None` if there is no such task.

@@ -18,8 +18,8 @@ pub use completion::Completion;
 pub(crate) use completion::{Output, unstorable};
 pub use context::StepContext;
 pub(crate) use context::{AttemptTime, StepInput};
-pub(crate) use workflow::handler_names;
 pub use workflow::{MissingHandlers, Workflow};
+pub(crate) use workflow::{handler_names, handlers_of_step, list};
 
 /// The code of a step.
 ///

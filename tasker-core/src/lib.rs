@@ -97,10 +97,12 @@ mod task;
 mod template;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod why;
 
 pub use async_trait::async_trait;
 pub use client::{
-    OperateError, Operator, Receipt, SubmitError, TaskRequest, Tasker, TaskerBuilder, WaitError,
+    Lack, OperateError, Operator, Receipt, Stranded, StrandedCursor, StrandedPage, SubmitError,
+    TaskRequest, Tasker, TaskerBuilder, WaitError,
 };
 pub use engine::{Worker, WorkerBuilder};
 pub use event::{Event, EventKind};
@@ -122,3 +124,4 @@ pub use template::{
     ContextFault, DEFAULT_TIMEOUT, Fingerprint, OnFailure, Position, StepIndex, StepTemplate,
     TaskTemplate, TaskTemplateBuilder, TaskType, TemplateError, TemplateFault, YamlSource,
 };
+pub use why::{StepCause, StepWhy, TaskCause, Why};

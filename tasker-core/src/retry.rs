@@ -84,6 +84,11 @@ impl RetryPolicy {
     pub const fn allows_another(&self, made: u32) -> bool {
         self.retryable && made < self.limit
     }
+
+    /// The most attempts of one count, the first included.
+    pub(crate) const fn most_attempts(&self) -> u32 {
+        if self.retryable { self.limit } else { 1 }
+    }
 }
 
 impl Backoff {

@@ -285,6 +285,19 @@ impl Snapshot {
         Transition { step: None, seq: self.seq + 1, attempt: 0, ran_for: Duration::ZERO, what }
     }
 
+    /// The parents that hold a step up, while it is blocked.
+    pub(crate) fn waits_for(&self, index: StepIndex) -> impl Iterator<Item = StepIndex> {
+        let parents = self.template.dag().parents(index).iter().copied();
+        parents.filter(|parent| match self.steps[parent.get()].state {
+            StepState::Complete => false,
+            StepState::Error => self.template.step(*parent).on_failure != OnFailure::Continue,
+            StepState::Blocked
+            | StepState::Ready
+            | StepState::InProgress
+            | StepState::Cancelled => true,
+        })
+    }
+
     pub(crate) const fn lost(&self) -> u32 {
         self.lost
     }

@@ -195,7 +195,7 @@ fn step_status(
         state,
         attempts: step.next_attempt() - 1,
         attempts_counted: step.counted(),
-        retry_limit: if template.retry.retryable { template.retry.limit } else { 1 },
+        retry_limit: template.retry.most_attempts(),
         retry_at: step.ready_at().filter(|_| state == StepState::Ready),
         started_at: latest.and_then(Recorded::began_at),
         ended_at: latest.map(|row| row.at),

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use tasker::history::Failure;
-use tasker::{HistoryEntry, Progress, StepState, StepStatus, TaskId, TaskState, TaskStatus};
+use tasker::{HistoryEntry, Progress, StepState, StepStatus, TaskId, TaskState, TaskStatus, Why};
 
 use super::error::ApiError;
 use super::{OrderTask, Web};
@@ -129,6 +129,8 @@ pub(super) struct WorkflowDetails {
     ended_at: Option<Timestamp>,
     progress: Progress,
     context: tasker::Json,
+    /// Why it is not complete, and its steps are not.
+    why: Option<Why>,
     steps: Vec<StepDetails>,
     history: Vec<HistoryEntry>,
 }
@@ -168,6 +170,7 @@ pub(super) async fn workflow_details(
         ended_at: task.ended_at,
         progress: task.progress,
         context: shown(&task.context),
+        why: web.tasker.why(task_id).await?,
         steps: task.steps.iter().map(details).collect(),
         history,
     }))

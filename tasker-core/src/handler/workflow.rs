@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{StepHandler, TaskHandler};
-use crate::{OnFailure, TaskTemplate};
+use crate::{OnFailure, StepTemplate, TaskTemplate};
 
 /// A template and the handlers of its steps.
 ///
@@ -49,17 +49,19 @@ impl TaskHandler for Workflow {
 
 /// The names under which a template expects handlers, in the order of its steps, each once.
 pub(crate) fn handler_names(template: &TaskTemplate) -> Vec<&str> {
-    let mut names = Vec::new();
-    for step in template.steps() {
-        names.push(step.handler.as_str());
-        match &step.on_failure {
-            OnFailure::Fallback(handler) => names.push(handler),
-            OnFailure::Fail | OnFailure::Continue => {}
-        }
-    }
+    let mut names: Vec<_> = template.steps().iter().flat_map(handlers_of_step).collect();
     let mut seen = std::collections::HashSet::new();
     names.retain(|name| seen.insert(*name));
     names
+}
+
+/// The names of the handlers that a step may need: its own, then its fallback's.
+pub(crate) fn handlers_of_step(step: &StepTemplate) -> impl Iterator<Item = &str> {
+    let fallback = match &step.on_failure {
+        OnFailure::Fallback(handler) => Some(handler.as_str()),
+        OnFailure::Fail | OnFailure::Continue => None,
+    };
+    std::iter::once(step.handler.as_str()).chain(fallback)
 }
 
 /// A task handler lacks handlers that its template names.
@@ -72,7 +74,8 @@ pub struct MissingHandlers {
     pub names: Vec<String>,
 }
 
-fn list(names: &[String]) -> String {
+/// Names as a sentence lists them.
+pub(crate) fn list(names: &[String]) -> String {
     let quoted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
     quoted.join(", ")
 }

@@ -10,8 +10,8 @@ use tasker_core::history::{Author, Failure, FailureClass, Occurrence, Recorded, 
 use tasker_core::snapshot::Snapshot;
 use tasker_core::store::{StoredTask, TaskChange, Then};
 use tasker_core::{
-    Backoff, Json, OnFailure, Priority, RetryPolicy, StepIndex, StepState, StepTemplate, Strategy,
-    TaskId, TaskState, TaskTemplate, WorkerId,
+    Backoff, Json, OnFailure, Priority, RetryPolicy, StepCause, StepIndex, StepState, StepTemplate,
+    Strategy, TaskCause, TaskId, TaskState, TaskTemplate, Why, WorkerId,
 };
 
 use crate::oracle::{self, Event, MAX_WAIT_MS, Reaction, Rule, View};
@@ -56,6 +56,10 @@ struct Owner {
 
 fn pick<T: Copy>(from: &[T], number: u16) -> Option<T> {
     (!from.is_empty()).then(|| from[number as usize % from.len()])
+}
+
+fn why_names_worker(why: &Why) -> bool {
+    matches!(why.cause, TaskCause::Owned { .. } | TaskCause::Failing { .. })
 }
 
 /// The template that the rules describe.
@@ -416,6 +420,7 @@ impl World {
         let view = self.view();
         let replayed = Snapshot::replay(&self.stored);
         self.compare_with(&view, &replayed, &[]);
+        self.explain(&replayed);
         let turn = self.stored.now.as_millisecond() % 3;
         self.compare_with(&view, &Snapshot::replay(&self.reordered(turn)), &[]);
         if let Some(owner) = &self.owner {
@@ -430,6 +435,27 @@ impl World {
         if self.state().is_terminal() {
             assert_eq!(self.stored.degraded, view.degraded);
         }
+    }
+
+    /// Whatever is not complete has a reason, and so has each of its steps that has not ended.
+    fn explain(&self, task: &Snapshot) {
+        let owner = self.owner.as_ref().map(|_| WorkerId::new());
+        let why = Why::of(&StoredTask { owner, ..self.stored.clone() });
+        assert_eq!(why.is_none(), self.state() == TaskState::Complete, "{:?}", self.stored);
+        let Some(why) = why else { return };
+        for (step, template) in task.steps().iter().zip(task.template().steps()) {
+            let found = why.steps.iter().find(|it| it.step == template.name);
+            assert!(found.is_some() || step.state().is_terminal(), "{}: {why:?}", template.name);
+            let Some(StepCause::Blocked { waits_for }) = found.map(|it| &it.cause) else {
+                continue;
+            };
+            assert_eq!(step.state(), StepState::Blocked);
+            assert!(!waits_for.is_empty(), "{}: {why:?}", template.name);
+        }
+        let queued = self.owner.is_none() && self.state() == TaskState::InProgress;
+        let waits = matches!(why.cause, TaskCause::WaitsForRetry { .. });
+        assert_eq!(waits, queued && self.stored.wake_at > Some(self.stored.now), "{why:?}");
+        assert_eq!(owner.is_some(), why_names_worker(&why), "{why:?}");
     }
 
     fn compare_with(&self, view: &View, task: &Snapshot, taken: &[StepIndex]) {

@@ -1,0 +1,301 @@
+//! Why a task does not move, and why each of its steps does not.
+//!
+//! Pure: what a store read back goes in, an explanation comes out, as data and as a sentence. It
+//! has names, times and failures, never a context or a result. It decides nothing: what is due,
+//! blocked or failed is what the snapshot says.
+
+mod sentence;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::decide;
+use crate::history::{Author, Failure, Occurrence};
+use crate::snapshot::Snapshot;
+use crate::store::{Route, StoredTask};
+use crate::{OnFailure, StepIndex, StepState, TaskState, WorkerId};
+
+/// Why a task is not complete; its [`Display`](std::fmt::Display) is a sentence.
+///
+/// Serialised, it has the fields of its cause, that sentence, and `steps` with the same of each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Why {
+    /// Why the task is where it is.
+    pub cause: TaskCause,
+    /// Why its steps are where they are, in the order of the template: those that have not ended,
+    /// and those that failed and took the task with them. None of a cancelled task.
+    pub steps: Vec<StepWhy>,
+}
+
+/// Why a step does not move; its [`Display`](std::fmt::Display) is a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StepWhy {
+    /// The step.
+    pub step: String,
+    /// Why it is where it is.
+    pub cause: StepCause,
+}
+
+/// Why a task is where it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "cause", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum TaskCause {
+    /// It was submitted with a delay.
+    Delayed {
+        /// When it may start.
+        until: Timestamp,
+    },
+    /// It may go on and no worker has taken it.
+    WaitsForWorker {
+        /// What a worker must serve to take it.
+        route: String,
+        /// Since when it may go on.
+        since: Option<Timestamp>,
+        /// The worker that had it and gave no sign of life.
+        lost: Option<WorkerId>,
+    },
+    /// A worker had it and put it back, though steps are due: it had no handler for them, or it was
+    /// shut down a moment ago. If this lasts, no worker that claims here has the handlers.
+    WaitsForHandler {
+        /// The handlers of the steps that are due.
+        handlers: Vec<String>,
+        /// When it was put back.
+        since: Option<Timestamp>,
+    },
+    /// Steps wait for their next attempt, and nothing else is to be done.
+    WaitsForRetry {
+        /// Those steps.
+        retries: Vec<String>,
+        /// When the task may go on.
+        at: Timestamp,
+    },
+    /// A worker owns it. When it took the task is not stored.
+    Owned {
+        /// The worker.
+        worker: WorkerId,
+        /// The steps that it may run: they run there, wait there for a slot, or are offered to
+        /// other workers. If there are none, it is about to record what becomes of the task.
+        due: Vec<String>,
+    },
+    /// Steps failed for good; what runs beside them ends, then the task has failed.
+    Failing {
+        /// The worker that owns it.
+        worker: WorkerId,
+        /// The steps that failed.
+        failed: Vec<String>,
+    },
+    /// Steps failed for good: it needs a person.
+    Failed {
+        /// The steps that failed.
+        failed: Vec<String>,
+    },
+    /// It kept losing its workers: it needs a person.
+    Quarantined {
+        /// How many were lost with it in a row.
+        deliveries: u32,
+    },
+    /// It was cancelled.
+    Cancelled {
+        /// By whom.
+        by: Option<Author>,
+        /// Why.
+        reason: Option<String>,
+    },
+}
+
+/// Why a step is where it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "cause", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum StepCause {
+    /// Steps that it depends on have not succeeded.
+    Blocked {
+        /// Those steps.
+        waits_for: Vec<String>,
+    },
+    /// Its latest attempt failed, and the time of the next has not come.
+    WaitsForRetry {
+        /// When the next attempt may start.
+        at: Timestamp,
+        /// The number of the attempt that failed, of those that count against the limit.
+        attempt: u32,
+        /// The most attempts of one count.
+        limit: u32,
+        /// How it failed.
+        failure: Option<Failure>,
+    },
+    /// It may run, and nobody owns its task.
+    WaitsForWorker {
+        /// The handler that is to run it.
+        handler: String,
+        /// Since when it may run, but for a delay of the task.
+        since: Timestamp,
+    },
+    /// It may run, and a worker owns its task: it runs there, waits there for a slot, or is offered
+    /// to other workers.
+    WithWorker {
+        /// The worker.
+        worker: WorkerId,
+        /// The handler that is to run it.
+        handler: String,
+        /// Since when it may run, but for a delay of the task.
+        since: Timestamp,
+    },
+    /// It failed for good: it needs a person.
+    Failed {
+        /// The number of its last attempt.
+        attempt: u32,
+        /// How that failed: if its class is retryable, the attempts are used up.
+        failure: Option<Failure>,
+    },
+    /// It may run, and its task has failed or is about to: it is not begun any more, and if it
+    /// runs it may end.
+    TaskFailed,
+}
+
+impl Why {
+    /// Explains a task that a store read back; `None` if it is complete.
+    pub fn of(stored: &StoredTask) -> Option<Self> {
+        let task = Snapshot::replay(stored);
+        let cause = match stored.state {
+            TaskState::Complete => return None,
+            TaskState::Cancelled => cancelled(stored),
+            TaskState::Error => failed(&task, stored),
+            TaskState::Pending | TaskState::InProgress => unfinished(&task, stored),
+        };
+        let indices = || (0u32..).map(StepIndex).take(task.steps().len());
+        let steps = indices().filter_map(|index| {
+            let cause = step_cause(&task, stored, index)?;
+            Some(StepWhy { step: name(&task, index), cause })
+        });
+        Some(Self { cause, steps: steps.collect() })
+    }
+}
+
+fn name(task: &Snapshot, index: StepIndex) -> String {
+    task.template().step(index).name.clone()
+}
+
+/// The names of the steps of which something is true.
+fn steps_that(task: &Snapshot, is: impl Fn(StepIndex) -> bool) -> Vec<String> {
+    let indices = (0u32..).map(StepIndex).take(task.steps().len());
+    indices.filter(|index| is(*index)).map(|index| name(task, index)).collect()
+}
+
+/// Whether a step may run at once, as far as its own history and its parents go.
+fn is_due(task: &Snapshot, index: StepIndex, now: Timestamp) -> bool {
+    task.ready().contains(&index) && task.step(index).ready_at().is_none_or(|at| at <= now)
+}
+
+/// Whether a step failed for good and took the task with it.
+fn is_fatal(task: &Snapshot, index: StepIndex) -> bool {
+    let optional = task.template().step(index).on_failure == OnFailure::Continue;
+    task.step(index).state() == StepState::Error && !optional
+}
+
+fn cancelled(stored: &StoredTask) -> TaskCause {
+    let found = stored.rows.iter().rev().find_map(|row| {
+        let Occurrence::Cancelled { reason, .. } = &row.transition.what else { return None };
+        Some((row.author.clone(), reason.clone()))
+    });
+    let (by, reason) = found.unzip();
+    TaskCause::Cancelled { by, reason }
+}
+
+fn failed(task: &Snapshot, stored: &StoredTask) -> TaskCause {
+    if task.has_failed() {
+        return TaskCause::Failed { failed: steps_that(task, |index| is_fatal(task, index)) };
+    }
+    let quarantined = stored.rows.iter().rev().find_map(|row| {
+        let Occurrence::Quarantined { deliveries } = row.transition.what else { return None };
+        Some(deliveries)
+    });
+    match quarantined {
+        Some(deliveries) => TaskCause::Quarantined { deliveries },
+        None => TaskCause::Failed { failed: Vec::new() },
+    }
+}
+
+fn unfinished(task: &Snapshot, stored: &StoredTask) -> TaskCause {
+    let now = stored.now;
+    if let Some(worker) = stored.owner {
+        if task.has_failed() {
+            let failed = steps_that(task, |index| is_fatal(task, index));
+            return TaskCause::Failing { worker, failed };
+        }
+        return TaskCause::Owned { worker, due: steps_that(task, |step| is_due(task, step, now)) };
+    }
+    let pending = stored.state == TaskState::Pending;
+    let since = stored.wake_at;
+    match since {
+        Some(until) if until > now && pending => return TaskCause::Delayed { until },
+        Some(at) if at > now => {
+            let waits = |step| task.step(step).ready_at().is_some_and(|at| at > now);
+            return TaskCause::WaitsForRetry { retries: steps_that(task, waits), at };
+        }
+        Some(_) | None => {}
+    }
+    // Being lost puts the task into the queue at that very time.
+    let lost = stored.rows.iter().find_map(|row| {
+        let Occurrence::WorkerLost { worker } = row.transition.what else { return None };
+        (Some(row.at) == since).then_some(worker)
+    });
+    // The route is not read back with the task. Only one that was put back with steps that are due,
+    // none of them for a retry, has been moved to the route of a handler.
+    let due = || task.ready().iter().copied().filter(|step| is_due(task, *step, now));
+    let put_back = due().next().is_some() && due().all(|step| task.step(step).ready_at().is_none());
+    if !pending && lost.is_none() && put_back && decide::may_run(task, now) {
+        let mut handlers: Vec<String> = Vec::new();
+        for handler in due().map(|step| decide::handler_of(task, step)) {
+            if !handlers.iter().any(|known| known == handler) {
+                handlers.push(handler.to_owned());
+            }
+        }
+        return TaskCause::WaitsForHandler { handlers, since };
+    }
+    let route = Route::of(task.template()).as_str().to_owned();
+    TaskCause::WaitsForWorker { route, since, lost }
+}
+
+/// `None` if there is nothing to explain: it has ended and the task went on, or was cancelled.
+fn step_cause(task: &Snapshot, stored: &StoredTask, index: StepIndex) -> Option<StepCause> {
+    let step = task.step(index);
+    match step.state() {
+        StepState::Complete | StepState::Cancelled => return None,
+        StepState::Error if !is_fatal(task, index) => return None,
+        StepState::Error => {
+            let (attempt, failure) = (step.next_attempt() - 1, step.failure().cloned());
+            return Some(StepCause::Failed { attempt, failure });
+        }
+        StepState::Blocked => {
+            let waits_for = task.waits_for(index).map(|parent| name(task, parent)).collect();
+            return Some(StepCause::Blocked { waits_for });
+        }
+        StepState::Ready | StepState::InProgress => {}
+    }
+    if task.has_failed() || task.state().is_terminal() {
+        return Some(StepCause::TaskFailed);
+    }
+    if let Some(at) = step.ready_at().filter(|at| *at > stored.now) {
+        let limit = task.template().step(index).retry.most_attempts();
+        let (attempt, failure) = (step.counted(), step.failure().cloned());
+        return Some(StepCause::WaitsForRetry { at, attempt, limit, failure });
+    }
+    let handler = decide::handler_of(task, index).to_owned();
+    let since = step.ready_at().unwrap_or_else(|| ready_since(task, stored, index));
+    Some(match stored.owner {
+        Some(worker) => StepCause::WithWorker { worker, handler, since },
+        None => StepCause::WaitsForWorker { handler, since },
+    })
+}
+
+/// When the latest of what a step rests on was recorded.
+fn ready_since(task: &Snapshot, stored: &StoredTask, index: StepIndex) -> Timestamp {
+    let parents = task.template().dag().parents(index);
+    let concerns = |step: StepIndex| step == index || parents.contains(&step);
+    let rows = stored.rows.iter().filter(|row| row.transition.step.is_some_and(concerns));
+    rows.map(|row| row.at).max().unwrap_or(stored.created_at)
+}
