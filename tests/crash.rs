@@ -19,8 +19,11 @@ const KILLS: usize = 50;
 /// So many lives of the shop may pass without an order getting on, on a machine that has much else
 /// to do. A task that loses ten workers in a row is given up, as promised.
 const FRUITLESS: usize = 8;
-/// Kills of one of two workers.
+/// Kills of one of two workers, at least and at most.
 const WORKER_KILLS: usize = 16;
+const MOST_WORKER_KILLS: usize = 200;
+/// So many orders must have been under way when their worker was killed.
+const INTERRUPTED: usize = 5;
 const STEPS: i64 = 5;
 /// The limits of the workflow, by the step's position.
 const RETRY_LIMITS: [usize; STEPS as usize] = [3, 3, 2, 3, 5];
@@ -228,10 +231,14 @@ fn orders_survive_their_workers(folder: &Folder) {
         web.wait_until_open();
         customers.door.open_at(web.address());
         let mut workers = [(); 2].map(|()| Shop::start(shop_on(folder, "worker")));
-        for _ in 0..WORKER_KILLS {
+        for kills in 0.. {
+            if kills >= WORKER_KILLS && interrupted(folder) >= INTERRUPTED {
+                break;
+            }
+            assert!(kills < MOST_WORKER_KILLS, "the kills meet too few orders under way");
             customers.want(ticket);
             let victim = &mut workers[usize::try_from(dice.below(2)).unwrap()];
-            let ended = victim.wait_for_exit(Duration::from_micros(dice.below(400_000)));
+            let ended = victim.wait_for_exit(Duration::from_micros(dice.below(200_000)));
             assert!(ended.is_none(), "a worker ended by itself: {ended:?}");
             victim.kill();
             *victim = Shop::start(shop_on(folder, "worker"));
@@ -240,6 +247,11 @@ fn orders_survive_their_workers(folder: &Folder) {
         customers_are_told(&web, &customers);
     });
     nothing_was_lost_or_repeated(folder, &customers);
+}
+
+/// How many orders lost their workers and were taken over so far.
+fn interrupted(folder: &Folder) -> usize {
+    folder.history().iter().filter(|row| row.kind == "worker_lost").count()
 }
 
 fn shop_on(folder: &Folder, role: &str) -> std::process::Command {
@@ -305,9 +317,9 @@ fn nothing_was_lost_or_repeated(folder: &Folder, customers: &Customers) {
     assert_eq!(mails, numbers, "one mail for every order");
 
     let rows = folder.history();
-    let lost = rows.iter().filter(|row| row.kind == "worker_lost").count();
+    let lost = interrupted(folder);
     println!("{} orders, {lost} of them interrupted", expected.len());
-    assert!(lost >= 5, "the kills met too few orders under way: {lost}");
+    assert!(lost >= INTERRUPTED, "the kills met too few orders under way: {lost}");
     let mut logs: HashMap<(String, i64), Vec<Row>> = HashMap::new();
     for row in rows {
         logs.entry((row.task.clone(), row.step)).or_default().push(row);

@@ -103,7 +103,8 @@ async fn each_of_several_dead_workers_is_taken_over_in_time() {
         let took = Duration::try_from(ended).unwrap();
         assert!(died.elapsed() >= took);
         assert!(took <= LEASE + A_MOMENT, "taken over after {took:?}");
-        assert!(took >= LEASE, "not before its lease has run out: {took:?}");
+        // The worker had registered a little before the task was stored.
+        assert!(took + A_MOMENT >= LEASE, "not before its lease has run out: {took:?}");
     }
     worker.shutdown(LONG).await;
 }
