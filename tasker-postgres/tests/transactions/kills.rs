@@ -104,6 +104,7 @@ async fn the_books_balance_after_random_kills() {
         clerk.kill().unwrap();
         clerk.wait().unwrap();
     }
+    println!("{incidents} incidents");
     assert!(incidents > 3, "too fast to be disturbed");
     assert_eq!(bank.number(done).await, TRANSFERS);
     assert_eq!(bank.number("SELECT count(DISTINCT key) FROM transfer").await, TRANSFERS);
