@@ -256,6 +256,20 @@ pub struct Heartbeat {
     pub running: Vec<RunningStep>,
 }
 
+impl Heartbeat {
+    /// The steps that run for long as a store keeps them for people: a JSON array.
+    pub fn running_json(&self) -> String {
+        let steps = self.running.iter().map(|step| {
+            serde_json::json!({
+                "task": step.task,
+                "step": step.step,
+                "running_for_ms": u64::try_from(step.running_for.as_millis()).unwrap_or(u64::MAX),
+            })
+        });
+        serde_json::Value::Array(steps.collect()).to_string()
+    }
+}
+
 /// A step that a worker has been running for long.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RunningStep {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tasker_core::WorkerId;
 use tasker_core::history::Occurrence;
-use tasker_core::store::{Heartbeat, Renewed, RunningStep};
+use tasker_core::store::{Heartbeat, Renewed};
 
 use crate::database::{Session, Work, statement};
 use crate::fault::Fault;
@@ -24,10 +24,10 @@ impl Work for Renew {
         let Some(lease) = beat.lease else { return retire(session, &beat).await };
         let query = statement(&session.database.sql.renew)
             .bind(beat.worker.as_uuid())
-            .bind(beat.name)
+            .bind(&beat.name)
             .bind(micros(lease))
             .bind(i64::from(beat.spare))
-            .bind(running(&beat.running));
+            .bind(beat.running_json());
         let row = session.fetch_one(query).await?;
         let mut columns = Columns::of(&row);
         let renewed = until_when(&mut columns)?;
@@ -113,18 +113,4 @@ async fn put_an_end_to(session: &mut Session<'_>, worker: WorkerId) -> Result<()
         .bind(what.detail.map(|detail| detail.as_str().to_owned()));
     session.run(query).await?;
     Ok(())
-}
-
-fn running(steps: &[RunningStep]) -> String {
-    let steps: Vec<_> = steps
-        .iter()
-        .map(|step| {
-            serde_json::json!({
-                "task": step.task,
-                "step": step.step,
-                "running_for_ms": u64::try_from(step.running_for.as_millis()).unwrap_or(u64::MAX),
-            })
-        })
-        .collect();
-    serde_json::Value::Array(steps).to_string()
 }

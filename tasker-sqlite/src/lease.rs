@@ -5,7 +5,7 @@ use std::time::Duration;
 use tasker_core::WorkerId;
 use tasker_core::history::Occurrence;
 use tasker_core::store::board::after;
-use tasker_core::store::{Heartbeat, Renewed, RunningStep};
+use tasker_core::store::{Heartbeat, Renewed};
 
 use crate::bulk::Values;
 use crate::fault::Fault;
@@ -35,7 +35,7 @@ async fn renew_one(session: &mut Session<'_>, beat: &Heartbeat) -> Result<Renewe
         Some(lease) => {
             let mut values = Values::default();
             values.put_worker(beat.worker).put(beat.name.as_str());
-            values.put(after(session.now, lease)).put(beat.spare).put(running(&beat.running));
+            values.put(after(session.now, lease)).put(beat.spare).put(beat.running_json());
             session.run(include_str!("../queries/upsert_worker.sql"), values).await?;
             session.known.is_alive(beat.worker);
         }
@@ -91,18 +91,4 @@ async fn put_an_end_to(session: &mut Session<'_>, worker: WorkerId) -> Result<()
     session.known.forget();
     session.gives_work = true;
     Ok(())
-}
-
-fn running(steps: &[RunningStep]) -> String {
-    let steps: Vec<_> = steps
-        .iter()
-        .map(|step| {
-            serde_json::json!({
-                "task": step.task,
-                "step": step.step,
-                "running_for_ms": u64::try_from(step.running_for.as_millis()).unwrap_or(u64::MAX),
-            })
-        })
-        .collect();
-    serde_json::Value::Array(steps).to_string()
 }
