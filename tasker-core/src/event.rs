@@ -228,6 +228,10 @@ fn kinds(template: &TaskTemplate, row: &Transition) -> Vec<EventKind> {
                 AfterFailure::RetryIn(retry_in) => {
                     EventKind::StepRetrying { step: step(), attempt, retry_in, fallback: false }
                 }
+                AfterFailure::WaitForSystem => {
+                    let retry_in = Duration::ZERO;
+                    EventKind::StepRetrying { step: step(), attempt, retry_in, fallback: false }
+                }
                 AfterFailure::FallBack => {
                     let retry_in = Duration::ZERO;
                     EventKind::StepRetrying { step: step(), attempt, retry_in, fallback: true }

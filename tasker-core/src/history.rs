@@ -108,6 +108,9 @@ pub enum AfterFailure {
     RetryIn(Duration),
     /// The step's fallback handler takes over.
     FallBack,
+    /// The system that the step depends on was found to be down: the attempt does not count, and
+    /// another one follows once the system is well.
+    WaitForSystem,
     /// No further attempt: the step has failed for good.
     GiveUp,
 }

@@ -68,7 +68,7 @@
 //!
 //! let outcome = Ok(Json::of("Hello!")?);
 //! let ran_for = std::time::Duration::from_millis(2);
-//! let report = Report { step: StepIndex(0), seq: 1, ran_for, outcome, retry_after: None };
+//! let report = Report { step: StepIndex(0), seq: 1, ran_for, outcome, retry_after: None, spared: false };
 //! let change = settle(&mut task, vec![report], &[], now);
 //! assert_eq!(change.rows.len(), 1);
 //! assert_eq!(change.then, Then::End { state: TaskState::Complete, degraded: false });
@@ -79,10 +79,12 @@
 //!
 //! * `testing`: checks of workflows and their handlers, and the conformance suite for stores.
 
+pub mod breaker;
 mod client;
 pub mod dag;
 pub mod decide;
 mod engine;
+pub mod escalation;
 mod event;
 mod handler;
 pub mod history;

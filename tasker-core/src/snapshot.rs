@@ -18,6 +18,15 @@ use crate::history::{AfterFailure, Occurrence, Transition};
 use crate::store::StoredTask;
 use crate::{Json, OnFailure, StepIndex, StepState, TaskId, TaskState, TaskTemplate};
 
+/// What a step waits for that is set aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// A worker that has its handler.
+    Handler,
+    /// That the system it depends on takes another call.
+    System,
+}
+
 /// A task as it stands, in memory.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -42,8 +51,8 @@ pub struct Snapshot {
     degraded: bool,
     /// Steps whose parents succeeded and that nobody has taken, their time come or not.
     ready: BTreeSet<StepIndex>,
-    /// Ready steps that the owner has no handler for.
-    parked: Vec<StepIndex>,
+    /// Ready steps that the owner cannot run for want of something.
+    parked: Vec<(StepIndex, Want)>,
 }
 
 impl Snapshot {
@@ -159,6 +168,10 @@ impl Snapshot {
                         step.ready_at = at.checked_add(*wait).ok();
                         self.make_ready(index);
                     }
+                    AfterFailure::WaitForSystem => {
+                        step.counted -= 1;
+                        self.make_ready(index);
+                    }
                     AfterFailure::FallBack => {
                         step.fell_back = true;
                         step.counted = 0;
@@ -254,12 +267,12 @@ impl Snapshot {
         }
     }
 
-    /// Sets aside a step that was taken and that the owner has no handler for.
-    pub fn park(&mut self, index: StepIndex) {
+    /// Sets aside a step that was taken and that the owner cannot run for want of something.
+    pub fn park(&mut self, index: StepIndex, want: Want) {
         if self.steps[index.get()].state == StepState::InProgress {
             self.running = self.running.saturating_sub(1);
             self.steps[index.get()].state = StepState::Ready;
-            self.parked.push(index);
+            self.parked.push((index, want));
         }
     }
 
@@ -289,12 +302,14 @@ impl Snapshot {
     pub(crate) fn waits_for(&self, index: StepIndex) -> impl Iterator<Item = StepIndex> {
         let parents = self.template.dag().parents(index).iter().copied();
         parents.filter(|parent| match self.steps[parent.get()].state {
-            StepState::Complete => false,
+            StepState::Complete | StepState::Skipped | StepState::ResolvedManually => false,
             StepState::Error => self.template.step(*parent).on_failure != OnFailure::Continue,
             StepState::Blocked
             | StepState::Ready
             | StepState::InProgress
-            | StepState::Cancelled => true,
+            | StepState::Cancelled
+            | StepState::Compensating
+            | StepState::Compensated => true,
         })
     }
 
@@ -314,7 +329,7 @@ impl Snapshot {
         &self.ready
     }
 
-    pub(crate) fn parked(&self) -> &[StepIndex] {
+    pub(crate) fn parked(&self) -> &[(StepIndex, Want)] {
         &self.parked
     }
 

@@ -234,7 +234,9 @@ pub(crate) fn history(stored: &StoredTask) -> Vec<HistoryEntry> {
                 entry.failure = Some(failure.clone());
                 entry.retry_at = match next {
                     AfterFailure::RetryIn(wait) => at.checked_add(*wait).ok(),
-                    AfterFailure::FallBack | AfterFailure::GiveUp => None,
+                    AfterFailure::WaitForSystem | AfterFailure::FallBack | AfterFailure::GiveUp => {
+                        None
+                    }
                 };
             }
             Occurrence::Retried { reason, failed_at }

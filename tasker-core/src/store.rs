@@ -8,6 +8,7 @@
 
 pub mod board;
 mod change;
+mod document;
 pub mod memory;
 pub mod occasions;
 
@@ -19,6 +20,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 pub use self::change::{Applied, Assumption, Committed, NewOffer, TaskChange, Then};
+pub use self::document::{
+    Collection, Content, Document, DocumentChange, DocumentQuery, Documents, DocumentsWritten,
+    UnknownCollection,
+};
 use crate::history::{Author, Recorded};
 use crate::{Fingerprint, Json, Priority, StepIndex, TaskId, TaskState, TaskTemplate, WorkerId};
 
@@ -32,6 +37,8 @@ pub trait StateStore: Send + Sync + 'static {
     /// (the caller compares the digests). With a `claimant`, whose lease must be alive, the new
     /// tasks are its own at once, as if it had claimed them in the same transaction; if the lease
     /// is gone they are stored all the same and [`Created::New`] says that they are not claimed.
+    ///
+    /// The [alarm](NewTask::alarm) of a task is written with it.
     async fn create(
         &self,
         tasks: Vec<NewTask>,
@@ -43,8 +50,9 @@ pub trait StateStore: Send + Sync + 'static {
     /// Two callers never get the same task or offer, and nobody waits for another's locks. Nothing
     /// is handed out before its `wake_at`. What is due comes in the order of its
     /// [rank](Priority::rank), fairly over the routes: each route has a turn before one has two.
-    /// The tasks' version is one higher than before, their state is `in_progress`, and they bring
-    /// their context and whole history, so nothing else needs to be read. News is handed out once.
+    /// The tasks' version is one higher than before, their state is `in_progress` (one that is
+    /// `compensating` stays so), and they bring their context and whole history, so nothing else
+    /// needs to be read. News is handed out once.
     /// If the lease is gone the answer is [`Claimed::LeaseLost`] and nothing happened.
     async fn claim(&self, request: ClaimRequest) -> Result<Claimed, StoreError>;
 
@@ -55,6 +63,9 @@ pub trait StateStore: Send + Sync + 'static {
     /// already, is left out whole and answered with [`Applied::Conflict`]; the others stand. An
     /// offer that stands already stays as it is, with its holder. When this returns, what was
     /// applied is durable.
+    ///
+    /// The [escalations](TaskChange::escalations) of a change that is applied are written with it;
+    /// those that exist stay as they are.
     ///
     /// Checking what a change assumes and writing it are one act: no take-over and no other commit
     /// of the same task comes between the two, also where the change writes rows only.
@@ -85,6 +96,18 @@ pub trait StateStore: Send + Sync + 'static {
     /// Tasks by type and state, newest first, a page at a time.
     async fn find(&self, query: TaskQuery) -> Result<Vec<TaskSummary>, StoreError>;
 
+    /// Documents, as one consistent snapshot.
+    async fn read_documents(&self, query: DocumentQuery) -> Result<Documents, StoreError>;
+
+    /// Writes documents in one transaction, each only if its version is the one that was read.
+    ///
+    /// Two changes of one document in one call are applied one after the other. When this returns,
+    /// what was applied is durable.
+    async fn write_documents(
+        &self,
+        changes: Vec<DocumentChange>,
+    ) -> Result<DocumentsWritten, StoreError>;
+
     /// Returns as soon as a claim may find something that the worker's last one did not see, and
     /// after `max` in any case.
     ///
@@ -114,6 +137,16 @@ impl NewTask {
     /// A digest of what was asked for, to tell a repeated submission from a different one.
     pub fn input_digest(&self) -> Fingerprint {
         input_digest(&self.context)
+    }
+
+    /// The alarm of a task that should not take too long: a document that is written with it.
+    pub fn alarm(&self) -> Option<DocumentChange> {
+        let limits = self.template.steps().iter().map(|step| step.expected_within);
+        let first = limits.chain([self.template.deadline()]).flatten().min()?;
+        let due_in = Some(self.delay.saturating_add(first));
+        let put = Some(Content { state: "set".to_owned(), due_in, body: Json::null() });
+        let (collection, key) = (Collection::Alarm, self.id.to_string());
+        Some(DocumentChange { collection, key, expects: None, put })
     }
 }
 
@@ -161,7 +194,7 @@ pub struct ClaimRequest {
 
 /// Which workers may take a queued task: those that serve its type, or one handler of it.
 ///
-/// Written `namespace/name@version`, or with `#handler` at its end.
+/// Written `namespace/name@version`, or with `#handler` or `!system` at its end.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Route(Arc<str>);
 
@@ -176,6 +209,22 @@ impl Route {
         Self(format!("{}#{handler}", template.task_type()).into())
     }
 
+    /// The route of those tasks of a template that wait until a system is well that they depend on.
+    pub fn to_system(template: &TaskTemplate, system: &str) -> Self {
+        Self(format!("{}!{system}", template.task_type()).into())
+    }
+
+    /// The handler or the system that is waited for, if it is not just for any worker.
+    pub fn waits_for(&self) -> Option<Awaited<'_>> {
+        let at = self.0.find(['#', '!'])?;
+        let name = &self.0[at + 1..];
+        Some(if self.0.as_bytes()[at] == b'#' {
+            Awaited::Handler(name)
+        } else {
+            Awaited::System(name)
+        })
+    }
+
     /// A route that a store read back.
     pub fn from_stored(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
@@ -185,6 +234,15 @@ impl Route {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// What the tasks on a [`Route`] wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited<'a> {
+    /// A worker that has this handler.
+    Handler(&'a str),
+    /// That this system is well again, or has room for another call.
+    System(&'a str),
 }
 
 /// The answer to a claim.
@@ -232,7 +290,7 @@ pub enum News {
 /// An offered step, claimed.
 #[derive(Clone, Debug)]
 pub struct OfferedStep {
-    /// The task, with the rows of the needed steps and of the step itself only.
+    /// The task, with its own rows and those of the needed steps and of the step itself only.
     pub task: StoredTask,
     /// The step to run.
     pub step: StepIndex,
@@ -295,6 +353,12 @@ pub enum Renewed {
         /// How long until the first lease of another worker runs out: zero if one has run out and
         /// nobody has taken that worker over yet, `None` if there is no other worker.
         next_expiry: Option<Duration>,
+        /// The sum of the versions of the documents about systems: another number than before says
+        /// that one was written.
+        systems: u64,
+        /// How long until somebody should look at a document: zero if one is due, `None` if there
+        /// is none that ever will be.
+        next_due: Option<Duration>,
     },
 }
 
@@ -323,6 +387,8 @@ pub struct StoredTask {
     pub ended_at: Option<Timestamp>,
     /// While it is queued: when it may be claimed.
     pub wake_at: Option<Timestamp>,
+    /// While it is queued: who may claim it.
+    pub route: Option<Route>,
     /// The store's clock when this was read.
     pub now: Timestamp,
     /// Its history, each log in the order of its numbers.

@@ -76,6 +76,14 @@ pub enum TaskState {
     Error,
     /// Stopped by somebody before its end.
     Cancelled,
+    /// Held up by an operator until one resumes it.
+    Paused,
+    /// It failed for good, or an operator asked for it: what its steps did is being undone.
+    Compensating,
+    /// What its steps did has been undone.
+    Compensated,
+    /// It failed, and a person has seen to it outside.
+    ResolvedManually,
 }
 
 /// Where a step of a task stands.
@@ -96,28 +104,60 @@ pub enum StepState {
     Error,
     /// The task was cancelled before the step had ended.
     Cancelled,
+    /// An operator let the task go on without it.
+    Skipped,
+    /// An operator gave its result.
+    ResolvedManually,
+    /// What it did, or may have done, is to be undone or is being undone.
+    Compensating,
+    /// What it did has been undone.
+    Compensated,
 }
 
 impl TaskState {
     /// All states, in the order of a task's life.
-    pub const ALL: [Self; 5] =
-        [Self::Pending, Self::InProgress, Self::Complete, Self::Error, Self::Cancelled];
+    pub const ALL: [Self; 9] = [
+        Self::Pending,
+        Self::InProgress,
+        Self::Paused,
+        Self::Complete,
+        Self::Error,
+        Self::Cancelled,
+        Self::Compensating,
+        Self::Compensated,
+        Self::ResolvedManually,
+    ];
 
     /// Whether a task may go from this state to `next`: the table that everything asks.
     pub const fn may_become(self, next: Self) -> bool {
         match self {
-            Self::Pending => matches!(next, Self::InProgress | Self::Cancelled),
-            Self::InProgress => matches!(next, Self::Complete | Self::Error | Self::Cancelled),
-            Self::Error => matches!(next, Self::Pending | Self::Cancelled),
-            Self::Complete | Self::Cancelled => false,
+            Self::Pending => matches!(next, Self::InProgress | Self::Paused | Self::Cancelled),
+            Self::InProgress => matches!(
+                next,
+                Self::Complete | Self::Error | Self::Compensating | Self::Paused | Self::Cancelled
+            ),
+            Self::Paused => matches!(next, Self::Pending | Self::Cancelled),
+            Self::Error => matches!(
+                next,
+                Self::Pending | Self::Compensating | Self::ResolvedManually | Self::Cancelled
+            ),
+            Self::Complete => matches!(next, Self::Pending | Self::Compensating),
+            Self::Cancelled => matches!(next, Self::Compensating),
+            Self::Compensating => matches!(next, Self::Compensated | Self::Error),
+            Self::Compensated => matches!(next, Self::Pending),
+            Self::ResolvedManually => false,
         }
     }
 
     /// Whether the task has ended; only an operator moves it again.
     pub const fn is_terminal(self) -> bool {
         match self {
-            Self::Pending | Self::InProgress => false,
-            Self::Complete | Self::Error | Self::Cancelled => true,
+            Self::Pending | Self::InProgress | Self::Paused | Self::Compensating => false,
+            Self::Complete
+            | Self::Error
+            | Self::Cancelled
+            | Self::Compensated
+            | Self::ResolvedManually => true,
         }
     }
 
@@ -129,19 +169,27 @@ impl TaskState {
             Self::Complete => "complete",
             Self::Error => "error",
             Self::Cancelled => "cancelled",
+            Self::Paused => "paused",
+            Self::Compensating => "compensating",
+            Self::Compensated => "compensated",
+            Self::ResolvedManually => "resolved_manually",
         }
     }
 }
 
 impl StepState {
     /// All states, in the order of a step's life.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 10] = [
         Self::Blocked,
         Self::Ready,
         Self::InProgress,
         Self::Complete,
         Self::Error,
         Self::Cancelled,
+        Self::Skipped,
+        Self::ResolvedManually,
+        Self::Compensating,
+        Self::Compensated,
     ];
 
     /// Whether a step may go from this state to `next`: the table that everything asks.
@@ -155,15 +203,25 @@ impl StepState {
                 matches!(next, Self::Complete | Self::Error | Self::Ready | Self::Cancelled)
             }
             Self::Error => matches!(next, Self::Ready),
-            Self::Complete | Self::Cancelled => false,
+            Self::Complete
+            | Self::Cancelled
+            | Self::Skipped
+            | Self::ResolvedManually
+            | Self::Compensating
+            | Self::Compensated => false,
         }
     }
 
     /// Whether the step has ended; only an operator moves it again.
     pub const fn is_terminal(self) -> bool {
         match self {
-            Self::Blocked | Self::Ready | Self::InProgress => false,
-            Self::Complete | Self::Error | Self::Cancelled => true,
+            Self::Blocked | Self::Ready | Self::InProgress | Self::Compensating => false,
+            Self::Complete
+            | Self::Error
+            | Self::Cancelled
+            | Self::Skipped
+            | Self::ResolvedManually
+            | Self::Compensated => true,
         }
     }
 
@@ -176,6 +234,10 @@ impl StepState {
             Self::Complete => "complete",
             Self::Error => "error",
             Self::Cancelled => "cancelled",
+            Self::Skipped => "skipped",
+            Self::ResolvedManually => "resolved_manually",
+            Self::Compensating => "compensating",
+            Self::Compensated => "compensated",
         }
     }
 }

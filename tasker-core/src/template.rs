@@ -16,7 +16,7 @@ mod schema;
 mod tree;
 mod yaml;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
@@ -31,6 +31,7 @@ pub use self::fault::{Position, TemplateError, TemplateFault};
 pub use self::schema::ContextFault;
 use self::schema::ContextSchema;
 pub use self::yaml::YamlSource;
+use crate::breaker::SystemPolicy;
 use crate::dag::Dag;
 use crate::{Json, RetryPolicy};
 
@@ -149,6 +150,17 @@ pub struct StepTemplate {
     /// The outside system that it calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dependent_system: Option<String>,
+    /// The codes of the errors that count against that system; `None` for those of all failures
+    /// that may be retried, a time-out included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_errors: Option<Vec<String>>,
+    /// The name under which the handler is registered that undoes what this step did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compensate_with: Option<String>,
+    /// How long it should take at most from when it may run until it has ended, retries and all;
+    /// somebody is told if it takes longer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_within: Option<Duration>,
     /// Given to the handler as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<Json>,
@@ -163,6 +175,10 @@ struct Definition {
     description: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     schema: Option<Json>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deadline: Option<Duration>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    dependent_systems: BTreeMap<String, SystemPolicy>,
     steps: Vec<StepTemplate>,
 }
 
@@ -215,6 +231,17 @@ impl TaskTemplate {
     /// The JSON Schema that a task's context must satisfy.
     pub fn schema(&self) -> Option<&Json> {
         self.definition.schema.as_ref()
+    }
+
+    /// How long a task should take at most, from its submission; somebody is told if it takes
+    /// longer.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.definition.deadline
+    }
+
+    /// When a system that its steps depend on counts as down.
+    pub fn system_policy(&self, system: &str) -> SystemPolicy {
+        self.definition.dependent_systems.get(system).cloned().unwrap_or_default()
     }
 
     /// The digest of all that the template says.

@@ -164,7 +164,12 @@ impl Why {
             TaskState::Complete => return None,
             TaskState::Cancelled => cancelled(stored),
             TaskState::Error => failed(&task, stored),
-            TaskState::Pending | TaskState::InProgress => unfinished(&task, stored),
+            TaskState::Pending
+            | TaskState::InProgress
+            | TaskState::Paused
+            | TaskState::Compensating
+            | TaskState::Compensated
+            | TaskState::ResolvedManually => unfinished(&task, stored),
         };
         let indices = || (0u32..).map(StepIndex).take(task.steps().len());
         let steps = indices().filter_map(|index| {
@@ -264,7 +269,12 @@ fn unfinished(task: &Snapshot, stored: &StoredTask) -> TaskCause {
 fn step_cause(task: &Snapshot, stored: &StoredTask, index: StepIndex) -> Option<StepCause> {
     let step = task.step(index);
     match step.state() {
-        StepState::Complete | StepState::Cancelled => return None,
+        StepState::Complete
+        | StepState::Cancelled
+        | StepState::Skipped
+        | StepState::ResolvedManually
+        | StepState::Compensating
+        | StepState::Compensated => return None,
         StepState::Error if !is_fatal(task, index) => return None,
         StepState::Error => {
             let (attempt, failure) = (step.next_attempt() - 1, step.failure().cloned());

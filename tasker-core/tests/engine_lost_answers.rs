@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tasker_core::history::Author;
 use tasker_core::store::{
-    ClaimRequest, Claimed, Committed, Created, Heartbeat, NewTask, Renewed, StateStore, StoredTask,
-    TaskChange,
+    ClaimRequest, Claimed, Committed, Created, DocumentChange, DocumentQuery, Documents,
+    DocumentsWritten, Heartbeat, NewTask, Renewed, StateStore, StoredTask, TaskChange,
 };
 use tasker_core::{
     MemoryStore, StepContext, StepTemplate, StoreError, TaskId, TaskQuery, TaskRequest, TaskState,
@@ -154,6 +154,17 @@ impl StateStore for Laggard {
 
     async fn find(&self, query: TaskQuery) -> Result<Vec<TaskSummary>, StoreError> {
         self.store.find(query).await
+    }
+
+    async fn read_documents(&self, query: DocumentQuery) -> Result<Documents, StoreError> {
+        self.store.read_documents(query).await
+    }
+
+    async fn write_documents(
+        &self,
+        changes: Vec<DocumentChange>,
+    ) -> Result<DocumentsWritten, StoreError> {
+        self.store.write_documents(changes).await
     }
 
     async fn wait_for_work(&self, worker: WorkerId, max: Duration) {

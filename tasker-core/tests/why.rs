@@ -52,6 +52,7 @@ fn order() -> StoredTask {
         created_at: at(0),
         ended_at: None,
         wake_at: None,
+        route: None,
         now: at(60),
         rows: Vec::new(),
     }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::start::{MAX_DELIVERIES, handler_of};
 use crate::TaskState;
 use crate::history::{Occurrence, Transition};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Want};
 use crate::store::{Route, Then};
 
 /// What becomes of a task, given what is left of it; the snapshot follows.
@@ -34,10 +34,16 @@ pub(super) fn conclude(task: &mut Snapshot, now: Timestamp, rows: &mut Vec<Trans
     match (wake_at, task.parked().first()) {
         (Some(None), _) => Then::Keep,
         (Some(Some(at)), _) if at <= now => Then::Keep,
-        // Workers that have the missing handler come after the steps that can go on without them:
+        // What the others want comes after the steps that can go on without them:
         // there may be no such worker.
-        (None, Some(step)) => {
-            let route = Route::to_handler(task.template(), handler_of(task, *step));
+        (None, Some((step, want))) => {
+            let template = task.template();
+            let system = template.step(*step).dependent_system.as_deref();
+            let route = match (want, system) {
+                (Want::System, Some(system)) => Route::to_system(template, system),
+                (Want::System, None) => Route::of(template),
+                (Want::Handler, _) => Route::to_handler(template, handler_of(task, *step)),
+            };
             Then::Queue { state, wake_in: Duration::ZERO, route }
         }
         (wake_at, _) => {

@@ -23,6 +23,9 @@ pub struct Report {
     pub outcome: Result<Json, Failure>,
     /// The wait that a failure's cause asked for.
     pub retry_after: Option<Duration>,
+    /// Whether a failure was the fault of a system that was found to be down, so that the attempt
+    /// does not count.
+    pub spared: bool,
 }
 
 /// An attempt that has begun: where its end will be recorded, and what that assumes.
@@ -106,7 +109,7 @@ pub fn settle_offer(task: &Snapshot, report: Report) -> Option<TaskChange> {
 
 /// The row that an attempt adds to its step's log.
 fn row(task: &Snapshot, report: Report) -> Option<Transition> {
-    let Report { step, seq, ran_for, outcome, retry_after } = report;
+    let Report { step, seq, ran_for, outcome, retry_after, spared } = report;
     let before = task.step(step);
     if seq != before.next_seq() || before.state().is_terminal() {
         return None;
@@ -115,7 +118,10 @@ fn row(task: &Snapshot, report: Report) -> Option<Transition> {
     Some(match outcome {
         Ok(result) => begun.success(ran_for, result),
         Err(failure) => {
-            let next = after_failure(task, step, &failure, retry_after);
+            let next = match spared {
+                true => AfterFailure::WaitForSystem,
+                false => after_failure(task, step, &failure, retry_after),
+            };
             let what = Occurrence::Failed { failure, next };
             Transition { step: Some(step), seq, attempt: begun.attempt, ran_for, what }
         }

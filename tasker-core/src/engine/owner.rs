@@ -20,7 +20,7 @@ use super::held::{Attempt, Held};
 use super::mail::{Message, StoreClock};
 use crate::decide::{self, Report};
 use crate::event::EventKind;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Want};
 use crate::store::{News, OfferedStep};
 use crate::{StepIndex, StepState, TaskId};
 
@@ -283,7 +283,7 @@ impl Owner {
             let Some(handler) = held.handler(step) else {
                 match whose {
                     Whose::Mine => {
-                        held.snapshot.park(step);
+                        held.snapshot.park(step, Want::Handler);
                         self.decide_on(task);
                     }
                     Whose::Theirs => drop(self.return_offer(task, step)),
@@ -357,7 +357,14 @@ impl Owner {
         };
         match ended {
             Ended::Outcome { outcome, retry_after } => {
-                held.reports.push(Report { step, seq, ran_for, outcome, retry_after });
+                held.reports.push(Report {
+                    step,
+                    seq,
+                    ran_for,
+                    outcome,
+                    retry_after,
+                    spared: false,
+                });
             }
             Ended::Recorded(row) => {
                 let template = held.snapshot.template();

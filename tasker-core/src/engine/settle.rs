@@ -174,7 +174,7 @@ impl Owner {
                 }
                 0
             }
-            Then::Queue { .. } => self.forget(id),
+            Then::Queue { .. } | Then::Hold { .. } => self.forget(id),
             Then::End { .. } => {
                 let gone = self.forget(id);
                 self.core.shared.events.ended(id);
@@ -202,7 +202,13 @@ impl Owner {
                 }
                 events.tell(id, template, at, || EventKind::TaskFailed);
             }
-            TaskState::Cancelled | TaskState::Pending | TaskState::InProgress => {}
+            TaskState::Cancelled
+            | TaskState::Pending
+            | TaskState::InProgress
+            | TaskState::Paused
+            | TaskState::Compensating
+            | TaskState::Compensated
+            | TaskState::ResolvedManually => {}
         }
     }
 

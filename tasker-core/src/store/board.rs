@@ -50,7 +50,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Assumption, NewOffer, TaskChange, Then};
+use super::{Assumption, DocumentChange, NewOffer, TaskChange, Then};
 use crate::history::{Author, Transition};
 use crate::{Priority, StepIndex, TaskId, TaskState, WorkerId};
 
@@ -153,6 +153,8 @@ pub struct Effects<'a> {
     pub offers_made: Vec<(TaskId, &'a NewOffer)>,
     /// News to leave, in this order.
     pub news: Vec<Told>,
+    /// Documents to add, unless they exist.
+    pub documents: Vec<DocumentChange>,
 }
 
 /// A row of the queue that is to go.
@@ -234,6 +236,7 @@ impl<'a> Board<'a> {
         let task = &mut place.now;
         let rows = change.rows.iter();
         self.effects.rows.extend(rows.clone().map(|row| (id, author, row)));
+        self.effects.documents.extend(change.escalations());
 
         let others_owner = task.owner.filter(|owner| *author != Author::Worker(*owner));
         let offers = self.offers.entry(id).or_default();
@@ -266,6 +269,11 @@ impl<'a> Board<'a> {
                 task.ended_at = None;
                 task.wake_at = Some(after(self.now, *wake_in));
                 task.route = Some(route.as_str().into());
+            }
+            Then::Hold { state } => {
+                task.state = *state;
+                task.ended_at = None;
+                task.wake_at = None;
             }
             Then::End { state, degraded } => {
                 task.state = *state;

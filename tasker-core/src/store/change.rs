@@ -77,6 +77,11 @@ pub enum Then {
         /// Who may claim it.
         route: Route,
     },
+    /// It waits for a person: it is in no queue and has not ended.
+    Hold {
+        /// Its state from now on.
+        state: TaskState,
+    },
     /// It has ended: it is in no queue any more.
     End {
         /// Its state from now on.

@@ -16,8 +16,9 @@ use tokio::time::Instant;
 
 use self::state::State;
 use super::{
-    ClaimRequest, Claimed, Committed, Created, Heartbeat, NewTask, Renewed, StateStore, StoreError,
-    StoredTask, TaskChange, TaskQuery, TaskSummary,
+    ClaimRequest, Claimed, Committed, Created, DocumentChange, DocumentQuery, Documents,
+    DocumentsWritten, Heartbeat, NewTask, Renewed, StateStore, StoreError, StoredTask, TaskChange,
+    TaskQuery, TaskSummary,
 };
 use crate::history::Author;
 use crate::store::occasions::Occasions;
@@ -136,6 +137,18 @@ impl StateStore for MemoryStore {
 
     async fn find(&self, query: TaskQuery) -> Result<Vec<TaskSummary>, StoreError> {
         Ok(self.state().find(&query))
+    }
+
+    async fn read_documents(&self, query: DocumentQuery) -> Result<Documents, StoreError> {
+        let state = self.state();
+        Ok(state.read_documents(&query, self.now()))
+    }
+
+    async fn write_documents(
+        &self,
+        changes: Vec<DocumentChange>,
+    ) -> Result<DocumentsWritten, StoreError> {
+        Ok(self.write(|state, now| state.write_documents(changes, now)))
     }
 
     async fn wait_for_work(&self, worker: WorkerId, max: Duration) {

@@ -1,5 +1,6 @@
 //! Templates written in Rust.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -10,6 +11,7 @@ use super::{
     DEFAULT_NAMESPACE, DEFAULT_VERSION, Definition, OnFailure, StepTemplate, TaskTemplate,
     TaskType, TemplateError,
 };
+use crate::breaker::SystemPolicy;
 use crate::{Json, RetryPolicy};
 
 /// Puts a [`TaskTemplate`] together; [`TaskTemplate::builder`] begins one.
@@ -21,6 +23,8 @@ pub struct TaskTemplateBuilder {
     version: Option<String>,
     description: Option<String>,
     schema: Option<Value>,
+    deadline: Option<Duration>,
+    dependent_systems: BTreeMap<String, SystemPolicy>,
     steps: Vec<StepTemplate>,
 }
 
@@ -55,6 +59,8 @@ impl TaskTemplate {
             version: None,
             description: None,
             schema: None,
+            deadline: None,
+            dependent_systems: BTreeMap::new(),
             steps: Vec::new(),
         }
     }
@@ -85,6 +91,19 @@ impl TaskTemplateBuilder {
         self
     }
 
+    /// Sets how long a task should take at most, from its submission; somebody is told if it takes
+    /// longer.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Says when a system counts as down that steps name as their `dependent_system`.
+    pub fn system(mut self, name: impl Into<String>, policy: SystemPolicy) -> Self {
+        self.dependent_systems.insert(name.into(), policy);
+        self
+    }
+
     /// Adds a step; the order of steps does not matter.
     pub fn step(mut self, step: StepTemplate) -> Self {
         self.steps.push(step);
@@ -110,6 +129,8 @@ impl TaskTemplateBuilder {
             task_type,
             description: self.description,
             schema: self.schema.map(Json::from),
+            deadline: self.deadline,
+            dependent_systems: self.dependent_systems,
             steps: self.steps,
         });
         match checked {
@@ -136,6 +157,9 @@ impl StepTemplate {
             timeout: super::DEFAULT_TIMEOUT,
             on_failure: OnFailure::default(),
             dependent_system: None,
+            system_errors: None,
+            compensate_with: None,
+            expected_within: None,
             config: None,
         }
     }
@@ -200,6 +224,29 @@ impl StepTemplate {
     #[must_use]
     pub fn dependent_system(mut self, system: impl Into<String>) -> Self {
         self.dependent_system = Some(system.into());
+        self
+    }
+
+    /// Names the codes of the errors that count against that system; by default those of all
+    /// failures that may be retried, a time-out included.
+    #[must_use]
+    pub fn system_errors<C: Into<String>>(mut self, codes: impl IntoIterator<Item = C>) -> Self {
+        self.system_errors = Some(codes.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Names the handler that undoes what this step did, should the task fail for good.
+    #[must_use]
+    pub fn compensate_with(mut self, handler: impl Into<String>) -> Self {
+        self.compensate_with = Some(handler.into());
+        self
+    }
+
+    /// Sets how long it should take at most from when it may run until it has ended, retries and
+    /// all; somebody is told if it takes longer.
+    #[must_use]
+    pub fn expected_within(mut self, time: Duration) -> Self {
+        self.expected_within = Some(time);
         self
     }
 

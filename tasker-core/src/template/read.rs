@@ -2,6 +2,7 @@
 //!
 //! What the values mean together (names, graph, limits) is left to `check`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::check::{MAX_RETRY_LIMIT, MAX_STEPS, TIMEOUTS, days, name_problem, parse_version};
@@ -82,7 +83,8 @@ impl Reader {
             steps.push(step);
         }
         let task_type = TaskType { namespace, name, version };
-        Definition { task_type, description, schema, steps }
+        let (deadline, dependent_systems) = (None, BTreeMap::new());
+        Definition { task_type, description, schema, deadline, dependent_systems, steps }
     }
 
     /// Checked here, where it stands, and not with every step that it is given to.

@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::history::Author;
 use crate::store::{
-    ClaimRequest, Claimed, Committed, Created, Heartbeat, NewTask, Renewed, StateStore, StoreError,
-    StoredTask, TaskChange, TaskQuery, TaskSummary,
+    ClaimRequest, Claimed, Committed, Created, DocumentChange, DocumentQuery, Documents,
+    DocumentsWritten, Heartbeat, NewTask, Renewed, StateStore, StoreError, StoredTask, TaskChange,
+    TaskQuery, TaskSummary,
 };
 use crate::{TaskId, WorkerId};
 
@@ -190,6 +191,17 @@ impl<S: StateStore> StateStore for FaultyStore<S> {
 
     async fn find(&self, query: TaskQuery) -> Result<Vec<TaskSummary>, StoreError> {
         self.call("find", self.store.find(query)).await
+    }
+
+    async fn read_documents(&self, query: DocumentQuery) -> Result<Documents, StoreError> {
+        self.call("read_documents", self.store.read_documents(query)).await
+    }
+
+    async fn write_documents(
+        &self,
+        changes: Vec<DocumentChange>,
+    ) -> Result<DocumentsWritten, StoreError> {
+        self.call("write_documents", self.store.write_documents(changes)).await
     }
 
     async fn wait_for_work(&self, worker: WorkerId, max: Duration) {

@@ -59,9 +59,7 @@ pub fn view(rules: &[Rule], events: &[Event]) -> View {
     let lets_through = |step: usize| match own[step].state {
         StepState::Complete => true,
         StepState::Error => rules[step].on_failure == Reaction::Continue,
-        StepState::Blocked | StepState::Ready | StepState::InProgress | StepState::Cancelled => {
-            false
-        }
+        _ => false,
     };
     let cancelled = events.iter().any(|event| matches!(event, Event::Cancelled));
     let mut steps = own.clone();
@@ -81,10 +79,7 @@ pub fn view(rules: &[Rule], events: &[Event]) -> View {
         degraded: numbered().any(|(step, seen)| match seen.state {
             StepState::Complete => seen.fell_back,
             StepState::Error => optional(step),
-            StepState::Blocked
-            | StepState::Ready
-            | StepState::InProgress
-            | StepState::Cancelled => false,
+            _ => false,
         }),
         ended: own.iter().all(|seen| matches!(seen.state, StepState::Complete | StepState::Error)),
         lost: events.iter().rev().take_while(|event| matches!(event, Event::Lost)).count(),

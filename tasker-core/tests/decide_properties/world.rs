@@ -101,6 +101,7 @@ impl World {
             created_at: now,
             ended_at: None,
             wake_at: Some(now),
+            route: None,
             now,
             rows: Vec::new(),
         };
@@ -326,6 +327,7 @@ impl World {
                 let can_go_on = !view.failed && view.steps.iter().any(due);
                 assert!(busy || can_go_on, "nothing would ever happen: {view:?}");
             }
+            Then::Hold { .. } => panic!("no operator asked for it"),
             Then::Queue { state: TaskState::Pending, wake_in, .. } => {
                 assert!(!view.failed && wake_in.is_zero(), "{view:?}");
                 self.move_task(TaskState::Pending);
@@ -516,5 +518,5 @@ fn report(step: StepIndex, seq: u32, failure: Option<(FailureClass, u16)>) -> Re
             Err(Failure { class, code: "CODE".to_owned(), message: "message".to_owned() })
         }
     };
-    Report { step, seq, ran_for: Duration::ZERO, outcome, retry_after: asked }
+    Report { step, seq, ran_for: Duration::ZERO, outcome, retry_after: asked, spared: false }
 }

@@ -3,6 +3,7 @@
 //! Synchronous, and given the time: the model check of the protocol explores this very code.
 
 mod claim;
+mod documents;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use jiff::Timestamp;
 
 use crate::history::{Author, Occurrence, Recorded, Transition};
 use crate::store::{
-    Applied, Assumption, Committed, Created, Heartbeat, NewOffer, NewTask, News, Renewed, Route,
-    StoredTask, TaskChange, TaskQuery, TaskSummary, Then,
+    Applied, Assumption, Collection, Committed, Created, Document, Heartbeat, NewOffer, NewTask,
+    News, Renewed, Route, StoredTask, TaskChange, TaskQuery, TaskSummary, Then,
 };
 use crate::{Fingerprint, Json, Priority, StepIndex, TaskId, TaskState, TaskTemplate, WorkerId};
 
@@ -32,6 +33,7 @@ pub(crate) struct State {
     offers: BTreeMap<Route, BTreeSet<(TaskId, StepIndex)>>,
     workers: BTreeMap<WorkerId, Worker>,
     gone: BTreeSet<WorkerId>,
+    documents: BTreeMap<(Collection, String), Document>,
     /// Whether somebody who waits for work should look; whoever looks clears it.
     pub(crate) has_news: bool,
     /// Turned off one at a time by the model check, which must then find a broken promise.
@@ -98,6 +100,7 @@ impl State {
     }
 
     fn create_one(&mut self, new: NewTask, claimant: Option<WorkerId>, now: Timestamp) -> Created {
+        let alarm = new.alarm();
         let input_digest = new.idempotency_key.as_ref().map(|_| new.input_digest());
         if let Some(key) = new.idempotency_key {
             let of = new.template.task_type();
@@ -108,6 +111,9 @@ impl State {
                 return Created::Existing { id, input_digest };
             }
             self.keys.insert(key, new.id);
+        }
+        if let Some(alarm) = alarm {
+            self.write_document(alarm, now);
         }
         let mut task = Task {
             template: new.template,
@@ -197,6 +203,7 @@ impl State {
         if self.guards.unique && !new {
             return Applied::Conflict;
         }
+        let escalations = change.escalations();
         let mut recorded = Vec::new();
         for row in change.rows {
             let row = Recorded { at: now, author: author.clone(), transition: row };
@@ -222,6 +229,10 @@ impl State {
             task.offers.insert(step, Offer { offer, holder: None });
             self.offers.entry(route).or_default().insert((change.task, step));
         }
+        for raised in escalations {
+            // One that was raised before stays as it is.
+            self.write_document(raised, now);
+        }
         match change.then {
             Then::Keep => {}
             Then::Queue { state, wake_in, route } => {
@@ -231,6 +242,14 @@ impl State {
                     task.ended_at = None;
                 }
                 self.enqueue(change.task, route, later(now, wake_in));
+            }
+            Then::Hold { state } => {
+                self.leave_owner(change.task, worker);
+                self.dequeue(change.task);
+                if let Some(task) = self.tasks.get_mut(&change.task) {
+                    task.state = state;
+                    task.ended_at = None;
+                }
             }
             Then::End { state, degraded } => {
                 self.leave_owner(change.task, worker);
@@ -265,7 +284,8 @@ impl State {
         let next_expiry = others().map(|(_, other)| other.expires_at).min();
         let next_expiry =
             next_expiry.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
-        Renewed::Until { now, others_spare, next_expiry }
+        let (systems, next_due) = (self.systems(), self.next_due(now));
+        Renewed::Until { now, others_spare, next_expiry, systems, next_due }
     }
 
     pub(crate) fn take_over(&mut self, limit: usize, now: Timestamp) -> Vec<WorkerId> {
@@ -363,6 +383,7 @@ impl State {
             created_at: task.created_at,
             ended_at: task.ended_at,
             wake_at: task.queued.as_ref().map(|(_, wake_at)| *wake_at),
+            route: task.queued.as_ref().map(|(route, _)| route.clone()),
             now,
             rows: task.rows.values().cloned().collect(),
         })

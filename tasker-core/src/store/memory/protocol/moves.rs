@@ -130,7 +130,7 @@ impl System {
             }
             (Answer::Applied, Some(held)) if !offer => match change.then {
                 Then::Keep => held.take_runnable(now),
-                Then::Queue { .. } | Then::End { .. } => worker.held = None,
+                Then::Queue { .. } | Then::Hold { .. } | Then::End { .. } => worker.held = None,
             },
             (Answer::Conflict | Answer::Applied, _) => {}
         }

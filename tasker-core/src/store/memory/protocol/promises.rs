@@ -78,7 +78,13 @@ pub(super) fn are_kept(system: &mut System, before: &StoredTask, by_operator: bo
     let ended = match after.state {
         TaskState::Complete => states().all(|state| state == StepState::Complete),
         TaskState::Error => states().any(|state| state == StepState::Error),
-        TaskState::Pending | TaskState::InProgress | TaskState::Cancelled => true,
+        TaskState::Pending
+        | TaskState::InProgress
+        | TaskState::Paused
+        | TaskState::Cancelled
+        | TaskState::Compensating
+        | TaskState::Compensated
+        | TaskState::ResolvedManually => true,
     };
     keep(ended, "a task ends as its steps have ended")
 }

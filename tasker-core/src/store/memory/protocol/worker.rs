@@ -179,7 +179,14 @@ pub(super) fn report((step, seq): Attempt, succeeded: bool) -> Report {
         Failure { class: FailureClass::Retryable, code, message }
     };
     let outcome = if succeeded { Ok(Json::null()) } else { Err(failed()) };
-    Report { step, seq, ran_for: std::time::Duration::ZERO, outcome, retry_after: None }
+    Report {
+        step,
+        seq,
+        ran_for: std::time::Duration::ZERO,
+        outcome,
+        retry_after: None,
+        spared: false,
+    }
 }
 
 fn hash_snapshot<H: Hasher>(snapshot: &Snapshot, hasher: &mut H) {

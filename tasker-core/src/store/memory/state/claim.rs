@@ -28,7 +28,9 @@ impl State {
             if let Some(task) = self.tasks.get_mut(&id) {
                 task.owner = Some(request.worker);
                 task.version += 1;
-                task.state = TaskState::InProgress;
+                if task.state != TaskState::Compensating {
+                    task.state = TaskState::InProgress;
+                }
             }
             if let Some(worker) = self.workers.get_mut(&request.worker) {
                 worker.owned.insert(id);
@@ -83,7 +85,7 @@ impl State {
     fn offered_step(&self, id: TaskId, offer: &NewOffer, now: Timestamp) -> Option<OfferedStep> {
         let mut task = self.load(id, now)?;
         let needed = |step| step == offer.step || offer.needs.contains(&step);
-        task.rows.retain(|row| row.transition.step.is_some_and(needed));
+        task.rows.retain(|row| row.transition.step.is_none_or(needed));
         Some(OfferedStep { task, step: offer.step, seq: offer.seq })
     }
 
