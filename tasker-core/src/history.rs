@@ -251,3 +251,20 @@ impl FailureClass {
         }
     }
 }
+
+/// Why a result cannot be stored, if it cannot.
+pub(crate) fn unstorable(result: &Json, max_bytes: usize) -> Option<Failure> {
+    let bytes = result.as_str().len();
+    let (code, message) = if bytes > max_bytes {
+        let message = format!(
+            "the result has {bytes} bytes of JSON and {max_bytes} are allowed: \
+             store it elsewhere and return where"
+        );
+        ("RESULT_TOO_LARGE", message)
+    } else if result.has_nul() {
+        ("RESULT_HAS_NUL", "the result has a NUL character, which cannot be stored".to_owned())
+    } else {
+        return None;
+    };
+    Some(Failure { class: FailureClass::Unstorable, code: code.to_owned(), message })
+}

@@ -12,9 +12,9 @@ use tasker_core::history::{
 };
 use tasker_core::store::{Route, StoredTask};
 use tasker_core::{
-    ActionKind, Json, MemoryStore, OnFailure, Operator, Priority, RetryPolicy, StepContext, StepIndex,
-    StepTemplate, TaskCause, TaskId, TaskRequest, TaskState, TaskTemplate, Tasker, Why, WorkerId,
-    Workflow, step_fn,
+    ActionKind, Json, MemoryStore, OnFailure, Operator, Priority, RetryPolicy, StepContext,
+    StepIndex, StepTemplate, TaskCause, TaskId, TaskRequest, TaskState, TaskTemplate, Tasker, Why,
+    WorkerId, Workflow, step_fn,
 };
 use uuid::Uuid;
 

@@ -86,7 +86,7 @@ fn relevant() -> impl Iterator<Item = TaskState> {
 }
 
 const fn can_be_retried(state: TaskState) -> bool {
-    state.is_terminal() && state.may_become(TaskState::Pending)
+    matches!(state, TaskState::Error)
 }
 
 impl Default for StrandedCursor {

@@ -9,10 +9,10 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::completion::{Completion, Output, unstorable};
+use super::completion::{Completion, Output};
 use super::{StepError, StepOutput, StepResult};
 use crate::decide::Begun;
-use crate::history::Author;
+use crate::history::{Author, unstorable};
 use crate::snapshot::Results;
 use crate::{Json, StepIndex, StepTemplate, TaskId, TaskTemplate, TaskType, WorkerId};
 

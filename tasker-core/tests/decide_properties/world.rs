@@ -10,8 +10,8 @@ use tasker_core::history::{Author, Failure, FailureClass, Occurrence, Recorded, 
 use tasker_core::snapshot::Snapshot;
 use tasker_core::store::{StoredTask, TaskChange, Then};
 use tasker_core::{
-    Action, Backoff, Json, OnFailure, Priority, RetryPolicy, StepCause, StepIndex, StepState, StepTemplate,
-    Strategy, TaskCause, TaskId, TaskState, TaskTemplate, Why, WorkerId,
+    Action, Backoff, Json, OnFailure, Priority, RetryPolicy, StepCause, StepIndex, StepState,
+    StepTemplate, Strategy, TaskCause, TaskId, TaskState, TaskTemplate, Why, WorkerId,
 };
 
 use crate::oracle::{self, Event, MAX_WAIT_MS, Reaction, Rule, View};
