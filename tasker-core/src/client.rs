@@ -1,12 +1,14 @@
 //! The door: submit tasks, look at them, act on them, start workers.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 
 use crate::decide::{self, Illegal};
 use crate::engine::{Shared, WorkerBuilder};
+use crate::escalation::{EscalationSink, LogSink};
 use crate::event::{Event, Events};
 use crate::handler::TaskHandler;
 use crate::history::Author;
@@ -19,9 +21,11 @@ use crate::store::{
 use crate::{TaskId, Why};
 
 mod deploy;
+mod escalations;
 mod submit;
 
 pub use deploy::{Lack, Stranded, StrandedCursor, StrandedPage};
+pub use escalations::{EscalateError, EscalationCursor, EscalationPage, EscalationQuery};
 pub use submit::{Receipt, SubmitError, TaskRequest};
 
 /// A handle on one store and the kinds of task that this process knows. Cheap to clone.
@@ -66,6 +70,7 @@ pub struct Tasker {
 pub struct TaskerBuilder {
     store: Arc<dyn StateStore>,
     handlers: Vec<(Arc<dyn TaskHandler>, bool)>,
+    sinks: Vec<Arc<dyn EscalationSink>>,
 }
 
 /// Who acts on a task, and why; both are kept in its history.
@@ -130,17 +135,43 @@ impl TaskerBuilder {
         self
     }
 
+    /// Adds a sink to which the workers of this process deliver escalations.
+    ///
+    /// Without any, escalations are written to the log; with one they are not, unless
+    /// [`LogSink`](crate::escalation::LogSink) is added too. All workers of a store should have the
+    /// same sinks under the same names: what is due at a worker that lacks a sink waits longer for
+    /// one that has it.
+    pub fn escalate_to(mut self, sink: impl EscalationSink) -> Self {
+        self.sinks.push(Arc::new(sink));
+        self
+    }
+
     /// Checks what was registered.
     ///
     /// # Errors
-    /// A template names handlers that were not given, or a kind of task is registered twice.
+    /// A template names handlers that were not given, or a kind of task or the name of a sink is
+    /// registered twice.
     pub fn build(self) -> Result<Tasker, RegisterError> {
         let mut registry = Registry::default();
         for (handler, partial) in self.handlers {
             registry.add(handler, partial)?;
         }
-        let workers = Mutex::default();
-        let shared = Shared { store: self.store, registry, events: Events::new(), workers };
+        let mut sinks = self.sinks;
+        let mut names = BTreeSet::new();
+        if let Some(sink) = sinks.iter().find(|sink| !names.insert(sink.name())) {
+            return Err(RegisterError::DuplicateSink(sink.name().to_owned()));
+        }
+        if sinks.is_empty() {
+            sinks.push(Arc::new(LogSink));
+        }
+        let shared = Shared {
+            store: self.store,
+            registry,
+            events: Events::new(),
+            workers: Mutex::default(),
+            sinks,
+            raised: Notify::new(),
+        };
         Ok(Tasker { shared: Arc::new(shared) })
     }
 }
@@ -159,7 +190,7 @@ impl Tasker {
 
     /// Begins with a store that is shared, or chosen at run time.
     pub fn builder_on(store: Arc<dyn StateStore>) -> TaskerBuilder {
-        TaskerBuilder { store, handlers: Vec::new() }
+        TaskerBuilder { store, handlers: Vec::new(), sinks: Vec::new() }
     }
 
     /// Sets up a worker; [`WorkerBuilder::start`] starts it.
@@ -297,6 +328,7 @@ impl Tasker {
             let mut task = Snapshot::replay(&stored);
             let change = action(&mut task, &operator.reason, stored.now)?;
             let rows = change.rows.clone();
+            let escalates = change.escalates();
             match self.shared.store.commit(&author, vec![change]).await? {
                 Committed::Changes { now, applied } if applied == [Applied::Yes] => {
                     for row in &rows {
@@ -305,7 +337,12 @@ impl Tasker {
                     if task.state().is_terminal() {
                         self.shared.events.ended(id);
                     }
-                    return Ok(TaskStatus::of(&self.load(id).await?));
+                    if escalates {
+                        self.shared.raised.notify_one();
+                    }
+                    let moved = self.load(id).await?;
+                    self.shared.seen_to(&stored, &moved, operator).await;
+                    return Ok(TaskStatus::of(&moved));
                 }
                 Committed::Changes { .. } | Committed::LeaseLost => {}
             }

@@ -103,10 +103,12 @@ mod why;
 
 pub use async_trait::async_trait;
 pub use client::{
-    Lack, OperateError, Operator, Receipt, Stranded, StrandedCursor, StrandedPage, SubmitError,
-    TaskRequest, Tasker, TaskerBuilder, WaitError,
+    EscalateError, EscalationCursor, EscalationPage, EscalationQuery, Lack, OperateError, Operator,
+    Receipt, Stranded, StrandedCursor, StrandedPage, SubmitError, TaskRequest, Tasker,
+    TaskerBuilder, WaitError,
 };
 pub use engine::{Worker, WorkerBuilder};
+pub use escalation::{Escalation, EscalationSink, EscalationState, Incident, SinkError};
 pub use event::{Event, EventKind};
 pub use handler::{
     Completion, MissingHandlers, Refusal, StepContext, StepError, StepHandler, StepOutput,
