@@ -200,7 +200,7 @@ macro_rules! store_conformance {
         }
         offer {
             an_offer_is_claimed_once: "Two callers never get the same task or offer.",
-            an_offer_brings_what_its_step_needs: "The task, with the rows of the needed steps and of the step itself only.",
+            an_offer_brings_what_its_step_needs: "The task, with its own rows and those of the needed steps and of the step itself only.",
             an_offer_goes_to_those_who_serve_its_route: "Who may run it.",
             a_settled_offer_tells_the_owner: "Another worker settled a step that was offered.",
             an_offer_is_settled_once: "The author holds the offer of this step for this row.",
