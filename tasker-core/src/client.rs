@@ -341,7 +341,8 @@ impl Tasker {
                         self.shared.raised.notify_one();
                     }
                     let moved = self.load(id).await?;
-                    self.shared.seen_to(&stored, &moved, operator).await;
+                    self.shared.settle_escalations(&stored, operator).await;
+                    self.shared.set_alarm(&moved).await;
                     return Ok(TaskStatus::of(&moved));
                 }
                 Committed::Changes { .. } | Committed::LeaseLost => {}

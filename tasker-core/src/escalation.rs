@@ -25,7 +25,9 @@ use crate::{Json, Operator, StepIndex, TaskId};
 
 /// What needs a person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+// Not tagged from within: that would go through a buffer in which numbers are lost when a program
+// compiles `serde_json` with `arbitrary_precision`.
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Incident {
     /// A step failed for good.
@@ -35,6 +37,17 @@ pub enum Incident {
         /// The step.
         step: StepIndex,
         /// The number of its last attempt.
+        attempt: u32,
+        /// How that failed.
+        failure: Failure,
+    },
+    /// What a step did could not be undone.
+    CompensationFailed {
+        /// The task.
+        task: TaskId,
+        /// The step.
+        step: StepIndex,
+        /// The number of the last attempt at it.
         attempt: u32,
         /// How that failed.
         failure: Failure,
@@ -62,11 +75,13 @@ pub enum Incident {
         /// How long it should have taken at most, retries included.
         expected_within: Duration,
     },
-    /// A system that steps depend on was found to be down: its steps wait.
-    SystemDown {
+    /// The breaker of a system opened: steps that depend on it wait until it is well.
+    BreakerOpened {
         /// The system.
         system: String,
-        /// How that was found, in words.
+        /// When.
+        since: Timestamp,
+        /// Why, in words.
         reason: String,
     },
 }
@@ -76,10 +91,11 @@ impl Incident {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::StepFailed { .. } => "step_failed",
+            Self::CompensationFailed { .. } => "compensation_failed",
             Self::Quarantined { .. } => "quarantined",
             Self::TaskOverdue { .. } => "task_overdue",
             Self::StepOverdue { .. } => "step_overdue",
-            Self::SystemDown { .. } => "system_down",
+            Self::BreakerOpened { .. } => "breaker_opened",
         }
     }
 
@@ -87,38 +103,56 @@ impl Incident {
     pub const fn task(&self) -> Option<TaskId> {
         match self {
             Self::StepFailed { task, .. }
+            | Self::CompensationFailed { task, .. }
             | Self::Quarantined { task, .. }
             | Self::TaskOverdue { task, .. }
             | Self::StepOverdue { task, .. } => Some(*task),
-            Self::SystemDown { .. } => None,
+            Self::BreakerOpened { .. } => None,
         }
     }
 
     /// The step that it is about, if it is about one.
     pub const fn step(&self) -> Option<StepIndex> {
         match self {
-            Self::StepFailed { step, .. } | Self::StepOverdue { step, .. } => Some(*step),
-            Self::Quarantined { .. } | Self::TaskOverdue { .. } | Self::SystemDown { .. } => None,
+            Self::StepFailed { step, .. }
+            | Self::CompensationFailed { step, .. }
+            | Self::StepOverdue { step, .. } => Some(*step),
+            Self::Quarantined { .. } | Self::TaskOverdue { .. } | Self::BreakerOpened { .. } => {
+                None
+            }
         }
     }
 
-    /// How a step failed, if that is what it is about.
-    pub const fn failure(&self) -> Option<&Failure> {
+    /// The number of the last attempt and how it failed, if a failure is what it is about.
+    pub const fn failure(&self) -> Option<(u32, &Failure)> {
         match self {
-            Self::StepFailed { failure, .. } => Some(failure),
+            Self::StepFailed { attempt, failure, .. }
+            | Self::CompensationFailed { attempt, failure, .. } => Some((*attempt, failure)),
             Self::Quarantined { .. }
             | Self::TaskOverdue { .. }
             | Self::StepOverdue { .. }
-            | Self::SystemDown { .. } => None,
+            | Self::BreakerOpened { .. } => None,
+        }
+    }
+
+    /// The system that it is about, if it is about one.
+    pub const fn system(&self) -> Option<&String> {
+        match self {
+            Self::BreakerOpened { system, .. } => Some(system),
+            Self::StepFailed { .. }
+            | Self::CompensationFailed { .. }
+            | Self::Quarantined { .. }
+            | Self::TaskOverdue { .. }
+            | Self::StepOverdue { .. } => None,
         }
     }
 
     /// The document that raises it under a key, to be delivered at once.
     ///
     /// If there is one with this key, it was raised before and stays as it is.
-    pub fn raise(self, key: String) -> DocumentChange {
+    pub fn raise(&self, key: String) -> DocumentChange {
         // What an incident is made of always has a JSON form.
-        let body = Json::of(&Record::new(self)).unwrap_or_else(|_| Json::null());
+        let body = Json::of(self).unwrap_or_else(|_| Json::null());
         let due_in = Some(Duration::ZERO);
         let put = Some(Content { state: EscalationState::Open.as_str().to_owned(), due_in, body });
         DocumentChange { collection: Collection::Escalation, key, expects: None, put }

@@ -1,9 +1,11 @@
 //! What people do about escalations: list them, take note of them, settle them.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use tracing::warn;
 
-use super::{Operator, TRIES, Tasker};
+use super::{Operator, Tasker};
 use crate::engine::Shared;
 use crate::escalation::{Alarm, Escalation, EscalationState, Record, SeenTo, keys_of, overdue};
 use crate::store::{
@@ -60,6 +62,9 @@ pub enum EscalateError {
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+/// How often a document is written anew when others write it at the same time.
+const TRIES: usize = 16;
 
 impl Tasker {
     /// Escalations, newest first, a page at a time.
@@ -179,62 +184,68 @@ impl Shared {
         Ok(())
     }
 
-    /// After an operator's action on a task: settles the escalations about the task as it stood,
-    /// and sets the alarm of one that goes on.
+    /// After an operator's action that answers them: settles the escalations about a task as it
+    /// stood.
     ///
     /// As well as may be: the action stands whether or not this succeeds, and what is left open
     /// waits for a person.
-    pub(crate) async fn seen_to(
-        &self,
-        before: &StoredTask,
-        after: &StoredTask,
-        operator: &Operator,
-    ) {
+    pub(crate) async fn settle_escalations(&self, before: &StoredTask, operator: &Operator) {
+        let settled = self.until_first(|| self.try_settle(before, operator)).await;
+        if let Err(error) = settled {
+            warn!(%error, task = %before.id, "its escalations stay open for a person");
+        }
+    }
+
+    /// After an operator's action: sets the alarm of a task that goes on, since the one of a task
+    /// that had ended is gone.
+    pub(crate) async fn set_alarm(&self, task: &StoredTask) {
+        if let Err(error) = self.until_first(|| self.try_set_alarm(task)).await {
+            warn!(%error, task = %task.id, "nobody will be told if it takes too long");
+        }
+    }
+
+    /// Tries anew as long as somebody else is quicker.
+    async fn until_first<F>(&self, attempt: impl Fn() -> F) -> Result<(), StoreError>
+    where
+        F: Future<Output = Result<Vec<DocumentChange>, StoreError>>,
+    {
         for _ in 0..TRIES {
-            match self.try_seen_to(before, after, operator).await {
-                Ok(true) => return,
-                Ok(false) => {}
-                Err(error) => {
-                    let task = before.id;
-                    return warn!(%error, %task, "its escalations stay open for a person");
-                }
+            let changes = attempt().await?;
+            if changes.is_empty() {
+                break;
+            }
+            let written = self.store.write_documents(changes).await?;
+            if written.applied.iter().all(|applied| *applied == Applied::Yes) {
+                break;
             }
         }
+        Ok(())
     }
 
-    /// False if somebody else was quicker.
-    async fn try_seen_to(
+    async fn try_settle(
         &self,
         before: &StoredTask,
-        after: &StoredTask,
         operator: &Operator,
-    ) -> Result<bool, StoreError> {
-        let mut changes = Vec::new();
+    ) -> Result<Vec<DocumentChange>, StoreError> {
         let keys = keys_of(before);
-        if !keys.is_empty() {
-            let collection = Collection::Escalation;
-            let query = DocumentQuery::Keys { collection, keys };
-            let Documents { now, found } = self.store.read_documents(query).await?;
-            let settled = found.iter().filter_map(|document| {
-                let mut record = read(document)?;
-                let seen = SeenTo::by(operator, now);
-                record.resolve(seen).then(|| record.replaces(document, now).ok()).flatten()
-            });
-            changes.extend(settled);
+        if keys.is_empty() {
+            return Ok(Vec::new());
         }
-        changes.extend(self.alarm_of(after).await?);
-        if changes.is_empty() {
-            return Ok(true);
-        }
-        let written = self.store.write_documents(changes).await?;
-        Ok(written.applied.iter().all(|applied| *applied == Applied::Yes))
+        let collection = Collection::Escalation;
+        let query = DocumentQuery::Keys { collection, keys };
+        let Documents { now, found } = self.store.read_documents(query).await?;
+        let settled = found.iter().filter_map(|document| {
+            let mut record = read(document)?;
+            let seen = SeenTo::by(operator, now);
+            record.resolve(seen).then(|| record.replaces(document, now).ok()).flatten()
+        });
+        Ok(settled.collect())
     }
 
-    /// Sets the alarm of a task that goes on; the one of a task that has ended is gone.
-    async fn alarm_of(&self, task: &StoredTask) -> Result<Option<DocumentChange>, StoreError> {
+    async fn try_set_alarm(&self, task: &StoredTask) -> Result<Vec<DocumentChange>, StoreError> {
         let found = overdue(task, Alarm::default());
         if found.raise.is_empty() && found.next_check.is_none() {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let (collection, keys) = (Collection::Alarm, vec![task.id.to_string()]);
         let query = DocumentQuery::Keys { collection, keys };
@@ -243,8 +254,8 @@ impl Shared {
         let alarm: Alarm = alarm.unwrap_or_default();
         let found = overdue(task, alarm);
         // What is overdue already is raised by whoever looks.
-        let due = if found.raise.is_empty() { found.next_check } else { Some(Default::default()) };
+        let at_once = (!found.raise.is_empty()).then_some(Duration::ZERO);
         let expects = document.map(|document| document.version);
-        Ok(Some(alarm.armed(task.id, expects, due)))
+        Ok(vec![alarm.armed(task.id, expects, at_once.or(found.next_check))])
     }
 }

@@ -25,7 +25,7 @@ const WAITS: Backoff = Backoff {
     jitter: 0.25,
 };
 
-/// The body of an escalation's document.
+/// The body of an escalation's document, once somebody has looked at it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) incident: Incident,
@@ -51,18 +51,20 @@ struct About {
 }
 
 impl Record {
-    /// What is raised.
-    pub(super) const fn new(incident: Incident) -> Self {
-        let deliveries = BTreeMap::new();
-        Self { incident, about: None, acknowledged: None, resolved: None, deliveries }
-    }
-
-    /// What a document says.
+    /// What a document says; as it is raised, that is the incident alone.
     ///
     /// # Errors
     /// It was written by another version of Tasker.
     pub(crate) fn read(document: &Document) -> Result<Self, serde_json::Error> {
-        document.body.to()
+        document.body.to().or_else(|error| match document.body.to() {
+            Ok(incident) => Ok(Self::new(incident)),
+            Err(_) => Err(error),
+        })
+    }
+
+    const fn new(incident: Incident) -> Self {
+        let deliveries = BTreeMap::new();
+        Self { incident, about: None, acknowledged: None, resolved: None, deliveries }
     }
 
     pub(crate) const fn state(&self) -> EscalationState {

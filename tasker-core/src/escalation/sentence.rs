@@ -40,6 +40,11 @@ impl fmt::Display for Escalation {
                 write!(f, "{message} ({code})")?;
                 if self.optional { f.write_str("; the task goes on without it") } else { Ok(()) }
             }
+            Incident::CompensationFailed { attempt, failure, .. } => {
+                let (code, message) = (&failure.code, &failure.message);
+                write!(f, "what {step} of {task} did was not undone in attempt {attempt}: ")?;
+                write!(f, "{message} ({code})")
+            }
             Incident::Quarantined { deliveries, .. } => {
                 write!(f, "{task} was taken out of circulation: ")?;
                 write!(f, "{deliveries} workers were lost with it in a row")
@@ -50,8 +55,9 @@ impl fmt::Display for Escalation {
             Incident::StepOverdue { expected_within, .. } => {
                 write!(f, "{step} of {task} has not ended within {expected_within:?}")
             }
-            Incident::SystemDown { system, reason } => {
-                write!(f, "`{system}` is down, and what depends on it waits: {reason}")
+            Incident::BreakerOpened { system, since, reason } => {
+                write!(f, "`{system}` is down since {since:.0}, and what depends on it waits: ")?;
+                f.write_str(reason)
             }
         }
     }
@@ -59,7 +65,7 @@ impl fmt::Display for Escalation {
 
 impl Serialize for Escalation {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("Escalation", 12)?;
+        let mut fields = serializer.serialize_struct("Escalation", 13)?;
         fields.serialize_field("id", &self.key)?;
         fields.serialize_field("kind", self.incident.kind())?;
         fields.serialize_field("sentence", &self.to_string())?;
@@ -68,23 +74,10 @@ impl Serialize for Escalation {
         fields.serialize_field("task", &self.incident.task())?;
         fields.serialize_field("task_type", &self.task_type)?;
         fields.serialize_field("step", &self.step)?;
-        let attempt = match &self.incident {
-            Incident::StepFailed { attempt, .. } => Some(attempt),
-            Incident::Quarantined { .. }
-            | Incident::TaskOverdue { .. }
-            | Incident::StepOverdue { .. }
-            | Incident::SystemDown { .. } => None,
-        };
+        let (attempt, failure) = self.incident.failure().unzip();
         fields.serialize_field("attempt", &attempt)?;
-        fields.serialize_field("failure", &self.incident.failure())?;
-        let system = match &self.incident {
-            Incident::SystemDown { system, .. } => Some(system),
-            Incident::StepFailed { .. }
-            | Incident::Quarantined { .. }
-            | Incident::TaskOverdue { .. }
-            | Incident::StepOverdue { .. } => None,
-        };
-        fields.serialize_field("system", &system)?;
+        fields.serialize_field("failure", &failure)?;
+        fields.serialize_field("system", &self.incident.system())?;
         fields.serialize_field("acknowledged", &self.acknowledged)?;
         fields.serialize_field("resolved", &self.resolved)?;
         fields.end()
