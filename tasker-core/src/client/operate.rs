@@ -143,7 +143,7 @@ impl Tasker {
             let mut snapshot = Snapshot::replay(&stored);
             let decided = decide::operate(&mut snapshot, &action, &order, stored.now)?;
             let Decision::Change(change) = decided else { return Ok(TaskStatus::of(&stored)) };
-            let rows = change.rows.clone();
+            let (rows, escalates) = (change.rows.clone(), change.escalates());
             match self.shared.store.commit(&author, vec![*change]).await? {
                 Committed::Changes { now, applied } if applied == [Applied::Yes] => {
                     for row in &rows {
@@ -152,7 +152,16 @@ impl Tasker {
                     if snapshot.state().is_terminal() {
                         self.shared.events.ended(task);
                     }
-                    return Ok(TaskStatus::of(&self.load(task).await?));
+                    if escalates {
+                        self.shared.raised.notify_one();
+                    }
+                    let moved = self.load(task).await?;
+                    // Who pauses a task or edits it has not settled yet why it needs a person.
+                    if !matches!(moved.state, TaskState::Error | TaskState::Paused) {
+                        self.shared.settle_escalations(&stored, operator).await;
+                    }
+                    self.shared.set_alarm(&moved).await;
+                    return Ok(TaskStatus::of(&moved));
                 }
                 // Somebody else was quicker: what is stored now decides.
                 Committed::Changes { .. } | Committed::LeaseLost => {}
