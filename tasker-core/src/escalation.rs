@@ -25,6 +25,17 @@ pub enum Incident {
         /// How that failed.
         failure: Failure,
     },
+    /// What a step did could not be undone.
+    CompensationFailed {
+        /// The task.
+        task: TaskId,
+        /// The step.
+        step: StepIndex,
+        /// The number of the last attempt at it.
+        attempt: u32,
+        /// How that failed.
+        failure: Failure,
+    },
     /// The task was taken out of circulation because it kept losing its workers.
     Quarantined {
         /// The task.
@@ -43,6 +54,14 @@ impl TaskChange {
             let incident = match &row.what {
                 Occurrence::Failed { failure, next: AfterFailure::GiveUp } => {
                     Incident::StepFailed {
+                        task: self.task,
+                        step: row.step?,
+                        attempt: row.attempt,
+                        failure: failure.clone(),
+                    }
+                }
+                Occurrence::CompensationFailed { failure, next: AfterFailure::GiveUp } => {
+                    Incident::CompensationFailed {
                         task: self.task,
                         step: row.step?,
                         attempt: row.attempt,

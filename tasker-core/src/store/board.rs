@@ -277,10 +277,11 @@ impl<'a> Board<'a> {
                 task.wake_at = None;
             }
             Then::End { state, degraded } => {
+                let ended_so = task.ended_at.filter(|_| task.state == *state);
                 task.state = *state;
                 task.degraded = *degraded;
                 task.wake_at = None;
-                task.ended_at = Some(self.now);
+                task.ended_at = Some(ended_so.unwrap_or(self.now));
             }
         }
         task.version += 1;

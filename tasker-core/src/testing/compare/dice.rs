@@ -5,12 +5,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::HOURS;
-use crate::history::{AfterFailure, Failure, FailureClass, Occurrence, Transition};
+use crate::history::{
+    AfterFailure, Aspect, Failure, FailureClass, Occurrence, Operation, Transition,
+};
 use crate::store::{
     Assumption, Collection, Content, Document, DocumentChange, NewOffer, Route, StoredTask,
     TaskChange, Then,
 };
-use crate::{Json, StepIndex, TaskState};
+use crate::{ActionKind, Json, StepIndex, TaskState};
 
 /// An xorshift generator: no dependency, and the same choices everywhere.
 pub(super) struct Dice(u64);
@@ -105,11 +107,11 @@ impl Dice {
         let ran_for = Duration::from_micros(self.below(5_000_000) as u64);
         let text = "päckchen \"1\"\n".to_owned();
         let (own, what) = match self.below(10) {
-            0 => (true, Occurrence::Cancelled { reason: text, failed_at: None }),
+            0 => (true, order(ActionKind::Cancel, text, None)),
             1 => (true, Occurrence::Quarantined { deliveries: 10 }),
             2 => {
                 let failed_at = self.chance(50).then_some(Timestamp::UNIX_EPOCH);
-                (true, Occurrence::Retried { reason: text, failed_at })
+                (true, order(ActionKind::Retry, text, failed_at))
             }
             3 => (false, Occurrence::Reopened),
             4..=6 => {
@@ -161,4 +163,11 @@ impl Dice {
             _ => Then::Keep,
         }
     }
+}
+
+/// What an operator did for a reason.
+fn order(action: ActionKind, reason: String, ended_at: Option<Timestamp>) -> Occurrence {
+    let (before, after) = (Aspect::of(TaskState::Error), Aspect::of(TaskState::Pending));
+    let operation = Operation { action, step: None, reason, key: None, ended_at, before, after };
+    Occurrence::Operated(Box::new(operation))
 }

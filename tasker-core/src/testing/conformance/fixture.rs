@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::history::{Author, Occurrence, Transition};
+use crate::history::{Aspect, Author, Occurrence, Operation, Transition};
 use crate::store::{
     Applied, Assumption, ClaimRequest, Claimed, Collection, Committed, Content, Created, Document,
     DocumentChange, DocumentQuery, Heartbeat, NewOffer, NewTask, Renewed, Route, StateStore,
     StoredTask, TaskChange, Then, Work,
 };
-use crate::{Json, Priority, StepIndex, StepTemplate, TaskId, TaskState, TaskTemplate, WorkerId};
+use crate::{
+    ActionKind, Json, Priority, StepIndex, StepTemplate, TaskId, TaskState, TaskTemplate, WorkerId,
+};
 
 pub(super) const LONG: Duration = Duration::from_secs(3600);
 pub(super) const FIRST: StepIndex = StepIndex(0);
@@ -147,9 +149,17 @@ pub(super) fn completed(step: StepIndex, seq: u32) -> Transition {
     }
 }
 
+/// What an operator did for a reason.
+pub(super) fn order(action: ActionKind, reason: &str) -> Occurrence {
+    let (before, after) = (Aspect::of(TaskState::Pending), Aspect::of(TaskState::Cancelled));
+    let (reason, ended_at) = (reason.to_owned(), None);
+    let operation = Operation { action, step: None, reason, key: None, ended_at, before, after };
+    Occurrence::Operated(Box::new(operation))
+}
+
 /// A row of the task's own log.
 pub(super) fn cancelled(seq: u32) -> Transition {
-    let what = Occurrence::Cancelled { reason: "no longer wanted".to_owned(), failed_at: None };
+    let what = order(ActionKind::Cancel, "no longer wanted");
     Transition { step: None, seq, attempt: 0, ran_for: Duration::ZERO, what }
 }
 
