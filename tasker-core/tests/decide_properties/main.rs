@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use tasker_core::history::FailureClass;
-use tasker_core::{StepState, TaskState};
+use tasker_core::{ActionKind, StepState, TaskState};
 
 use oracle::{Reaction, Rule};
 use world::{Act, Moves, World};
@@ -70,15 +70,17 @@ fn rules() -> impl Strategy<Value = Vec<Rule>> {
             2 => Just(Reaction::Continue),
             2 => Just(Reaction::Fallback),
         ];
-        let policy = (prop::bool::weighted(0.8), 1..=3u32, 0..2i64, reaction);
+        let undoable = prop::bool::weighted(0.4);
+        let policy = (prop::bool::weighted(0.8), 1..=3u32, 0..2i64, reaction, undoable);
         let policies = vec(policy, parents.len());
         (Just(parents), policies).prop_map(|(parents, policies)| {
-            let rule = |(parents, (retryable, limit, wait, on_failure))| Rule {
+            let rule = |(parents, (retryable, limit, wait, on_failure, undoable))| Rule {
                 parents,
                 retryable,
                 limit,
                 wait_ms: wait * 50,
                 on_failure,
+                undoable,
             };
             parents.into_iter().zip(policies).map(rule).collect()
         })
@@ -88,6 +90,7 @@ fn rules() -> impl Strategy<Value = Vec<Rule>> {
 fn acts() -> impl Strategy<Value = Vec<Act>> {
     let number = any::<u16>();
     let class = prop::sample::select(&CLASSES[..]);
+    let orders = prop::sample::select(&ActionKind::ALL[..]);
     vec(
         prop_oneof![
             8 => Just(Act::Claim),
@@ -102,10 +105,10 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
             1 => (8..=11u8).prop_map(Act::LoseWorker),
             1 => Just(Act::HandBack),
             3 => Just(Act::Wait),
-            2 => Just(Act::Retry),
-            1 => prop::bool::weighted(0.2).prop_map(|cancel| {
-                if cancel { Act::Cancel } else { Act::Wait }
-            }),
+            1 => number.prop_map(Act::Spare),
+            1 => number.prop_map(Act::Park),
+            2 => number.prop_map(|number| Act::Operate(ActionKind::Retry, number)),
+            4 => (orders, number).prop_map(|(kind, number)| Act::Operate(kind, number)),
         ],
         0..60,
     )
