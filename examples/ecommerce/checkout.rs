@@ -77,7 +77,6 @@ pub(crate) fn redact(context: &mut Value) {
 
 /// Puts what [`redact`] took out back into a context that a person has edited, wherever it comes
 /// back as it was shown.
-#[cfg_attr(not(test), expect(dead_code, reason = "no address edits a context yet"))]
 pub(crate) fn restore(edited: &mut Value, stored: &Value) {
     let mut shown = stored.clone();
     redact(&mut shown);

@@ -34,6 +34,12 @@ enum Stage {
         attempts: Option<u32>,
         #[serde(skip_serializing_if = "Option::is_none")]
         next_retry_at: Option<Timestamp>,
+        /// A person holds it up.
+        #[serde(skip_serializing_if = "is_false")]
+        paused: bool,
+        /// It has failed, and what was done for it is being undone.
+        #[serde(skip_serializing_if = "is_false")]
+        refunding: bool,
     },
     Completed {
         order_id: i64,
@@ -46,9 +52,21 @@ enum Stage {
         failed_step: Option<String>,
         failed_steps: Vec<String>,
         error: Reason,
-        retry_url: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_url: Option<String>,
+        /// What was done for it has been undone: nothing is charged.
+        #[serde(skip_serializing_if = "is_false")]
+        refunded: bool,
+        /// A person has seen to it.
+        #[serde(skip_serializing_if = "is_false")]
+        resolved: bool,
     },
     Cancelled {},
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 #[derive(Debug, Serialize)]
@@ -90,9 +108,16 @@ fn processing(task: &TaskStatus) -> Stage {
     Stage::Processing {
         current_step: current.map(|step| step.name.clone()),
         progress: task.progress,
-        attempts: current.map(|step| step.attempts).filter(|attempts| *attempts > 0),
+        attempts: current.map(attempts).filter(|attempts| *attempts > 0),
         next_retry_at: current.and_then(|step| step.retry_at),
+        paused: task.state == TaskState::Paused,
+        refunding: task.state == TaskState::Compensating,
     }
+}
+
+/// Those at what the step is at: its work, or undoing that.
+fn attempts(step: &StepStatus) -> u32 {
+    step.compensation.as_ref().map_or(step.attempts, |undoing| undoing.attempts)
 }
 
 /// `None` if the order is not where this version of the shop looks for it.
@@ -111,8 +136,15 @@ fn failed(task: &TaskStatus) -> Stage {
         || Reason { code: "UNKNOWN".into(), message: "the order failed".into() },
         |Failure { code, message, .. }| Reason { code, message },
     );
-    let retry_url = format!("/retry_checkout/{}", task.id);
-    Stage::Failed { failed_step: failed_steps.first().cloned(), failed_steps, error, retry_url }
+    let resolved = task.state == TaskState::ResolvedManually;
+    Stage::Failed {
+        failed_step: failed_steps.first().cloned(),
+        failed_steps,
+        error,
+        retry_url: (!resolved).then(|| format!("/retry_checkout/{}", task.id)),
+        refunded: task.state == TaskState::Compensated,
+        resolved,
+    }
 }
 
 /// `GET /order_status/:task_id`
