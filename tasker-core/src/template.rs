@@ -27,6 +27,7 @@ use sha2::{Digest, Sha256};
 
 pub use self::builder::TaskTemplateBuilder;
 use self::check::Checked;
+pub(crate) use self::check::MAX_RETRY_LIMIT;
 pub use self::fault::{Position, TemplateError, TemplateFault};
 pub use self::schema::ContextFault;
 use self::schema::ContextSchema;

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use crate::Json;
 use crate::handler::{
-    Output, StepContext, StepError, StepHandler, StepInput, StepOutput, StepResult, unstorable,
+    Output, StepContext, StepError, StepHandler, StepInput, StepOutput, StepResult,
 };
-use crate::history::{Failure, FailureClass, Recorded};
+use crate::history::{Failure, FailureClass, Recorded, unstorable};
 
 /// How long a handler that was cancelled may wind up before its future is dropped.
 const WIND_UP: Duration = Duration::from_secs(1);

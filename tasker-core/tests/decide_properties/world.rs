@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tasker_core::decide::{self, Report};
+use tasker_core::decide::{self, Order, Report};
 use tasker_core::history::{Author, Failure, FailureClass, Occurrence, Recorded, Transition};
 use tasker_core::snapshot::Snapshot;
 use tasker_core::store::{StoredTask, TaskChange, Then};
 use tasker_core::{
-    Backoff, Json, OnFailure, Priority, RetryPolicy, StepCause, StepIndex, StepState, StepTemplate,
-    Strategy, TaskCause, TaskId, TaskState, TaskTemplate, Why, WorkerId,
+    Action, Backoff, Json, OnFailure, Priority, RetryPolicy, StepCause, StepIndex, StepState,
+    StepTemplate, Strategy, TaskCause, TaskId, TaskState, TaskTemplate, Why, WorkerId,
 };
 
 use crate::oracle::{self, Event, MAX_WAIT_MS, Reaction, Rule, View};
@@ -285,13 +285,11 @@ impl World {
     fn operate(&mut self, cancel: bool) {
         let mut task = Snapshot::replay(&self.stored);
         let untouched = task.clone();
-        let (next, action): (_, fn(&mut Snapshot, &str, Timestamp) -> _) = match cancel {
-            true => (TaskState::Cancelled, decide::cancel),
-            false => (TaskState::Pending, decide::retry),
-        };
-        let decided = action(&mut task, "because", self.stored.now);
-        assert_eq!(decided.is_ok(), self.state().may_become(next), "{:?}", self.state());
+        let action = if cancel { Action::Cancel } else { Action::Retry };
+        let order = Order::because("because");
+        let decided = decide::operate(&mut task, &action, &order, self.stored.now);
         let Ok(change) = decided else { return };
+        let change = change.into_change().unwrap();
         let before = self.owner.take().map_or(untouched, |owner| owner.task);
         self.events.push(if cancel { Event::Cancelled } else { Event::Retried });
         self.owner = Some(Owner { task, queue: Vec::new(), running: Vec::new() });
