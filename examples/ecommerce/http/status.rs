@@ -125,6 +125,8 @@ pub(super) struct WorkflowDetails {
     task_type: String,
     state: TaskState,
     degraded: bool,
+    /// What an operator's action may say that it was decided on.
+    version: u64,
     created_at: Timestamp,
     ended_at: Option<Timestamp>,
     progress: Progress,
@@ -166,6 +168,7 @@ pub(super) async fn workflow_details(
         task_type: task.task_type.to_string(),
         state: task.state,
         degraded: task.degraded,
+        version: task.version,
         created_at: task.created_at,
         ended_at: task.ended_at,
         progress: task.progress,

@@ -144,8 +144,7 @@ impl Tasker {
             let mut snapshot = Snapshot::replay(&stored);
             let decided = decide::operate(&mut snapshot, &action, &order, stored.now)?;
             let Decision::Change(change) = decided else { return Ok(TaskStatus::of(&stored)) };
-            let rows = change.rows.clone();
-            let escalates = change.escalates();
+            let (rows, escalates) = (change.rows.clone(), change.escalates());
             match self.shared.store.commit(&author, vec![*change]).await? {
                 Committed::Changes { now, applied } if applied == [Applied::Yes] => {
                     for row in &rows {

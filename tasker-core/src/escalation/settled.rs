@@ -23,7 +23,8 @@ pub(crate) fn keys_of(stored: &StoredTask) -> Vec<String> {
 
 /// Whether what was raised for a task stands as it did, now that somebody has acted on the task.
 pub(crate) fn still_stands(incident: &Incident, after: &Snapshot) -> bool {
-    let failed = after.state() == TaskState::Error;
+    // Who pauses a task, or edits a failed one, has not settled yet why it needs a person.
+    let waits = matches!(after.state(), TaskState::Error | TaskState::Paused);
     match incident {
         Incident::StepFailed { step, .. } => match after.state() {
             TaskState::Cancelled
@@ -40,9 +41,10 @@ pub(crate) fn still_stands(incident: &Incident, after: &Snapshot) -> bool {
                 step.is_some_and(|step| step.state() == StepState::Error)
             }
         },
-        Incident::CompensationFailed { .. } | Incident::Quarantined { .. } => failed,
-        // Whoever acted has seen it.
-        Incident::TaskOverdue { .. } | Incident::StepOverdue { .. } => false,
+        Incident::CompensationFailed { .. }
+        | Incident::Quarantined { .. }
+        | Incident::TaskOverdue { .. }
+        | Incident::StepOverdue { .. } => waits,
         Incident::BreakerOpened { .. } => true,
     }
 }
