@@ -61,18 +61,24 @@ impl OrderStatus {
     /// The word for a task's state in the shop's answers.
     pub(super) const fn word(state: TaskState) -> &'static str {
         match state {
-            TaskState::Pending | TaskState::InProgress => "processing",
+            TaskState::Pending
+            | TaskState::InProgress
+            | TaskState::Paused
+            | TaskState::Compensating => "processing",
             TaskState::Complete => "completed",
-            TaskState::Error => "failed",
+            TaskState::Error | TaskState::Compensated | TaskState::ResolvedManually => "failed",
             TaskState::Cancelled => "cancelled",
         }
     }
 
     pub(super) fn of(task: &TaskStatus) -> Self {
         let stage = match task.state {
-            TaskState::Pending | TaskState::InProgress => processing(task),
+            TaskState::Pending
+            | TaskState::InProgress
+            | TaskState::Paused
+            | TaskState::Compensating => processing(task),
             TaskState::Complete => completed(task).unwrap_or_else(|| failed(task)),
-            TaskState::Error => failed(task),
+            TaskState::Error | TaskState::Compensated | TaskState::ResolvedManually => failed(task),
             TaskState::Cancelled => Stage::Cancelled {},
         };
         Self { status: Self::word(task.state), task_id: task.id, stage }
