@@ -199,8 +199,8 @@ impl StepState {
 
     /// Whether a step may go from this state to `next`: the table that everything asks.
     ///
-    /// `InProgress` goes back to `Ready` for a retry, and when its worker is lost or shut down.
-    /// What is `Blocked` or `Ready` after it was further runs again by an operator's order, itself
+    /// `InProgress` goes back to `Ready` for a retry, and when its worker is lost or shut down, and
+    /// to `Compensating` if its end is what the task fails by. What is `Blocked` or `Ready` after it was further runs again by an operator's order, itself
     /// or what it rests on; `Cancelled` is also what did not begin before its task was compensated.
     pub const fn may_become(self, next: Self) -> bool {
         match self {
@@ -230,6 +230,7 @@ impl StepState {
                     | Self::Cancelled
                     | Self::Skipped
                     | Self::ResolvedManually
+                    | Self::Compensating
             ),
             Self::Error => matches!(
                 next,
