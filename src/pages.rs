@@ -38,3 +38,7 @@ struct Transactions;
 #[cfg(feature = "postgres")]
 #[doc = include_str!("../docs/guide/retention.md")]
 struct Retention;
+
+#[cfg(feature = "webhook")]
+#[doc = include_str!("../docs/guide/escalations.md")]
+struct Escalations;

@@ -1,11 +1,13 @@
 //! The door: submit tasks, look at them, act on them, start workers.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 
 use crate::engine::{Shared, WorkerBuilder};
+use crate::escalation::{EscalationSink, LogSink};
 use crate::event::{Event, Events};
 use crate::handler::TaskHandler;
 use crate::registry::{RegisterError, Registry};
@@ -14,10 +16,12 @@ use crate::store::{StateStore, StoreError, TaskQuery, TaskSummary};
 use crate::{TaskId, Why};
 
 mod deploy;
+mod escalations;
 mod operate;
 mod submit;
 
 pub use deploy::{Lack, Stranded, StrandedCursor, StrandedPage};
+pub use escalations::{EscalateError, EscalationCursor, EscalationPage, EscalationQuery};
 pub use operate::{OperateError, Operator, RetriedPage};
 pub use submit::{Receipt, SubmitError, TaskRequest};
 
@@ -63,6 +67,7 @@ pub struct Tasker {
 pub struct TaskerBuilder {
     store: Arc<dyn StateStore>,
     handlers: Vec<(Arc<dyn TaskHandler>, bool)>,
+    sinks: Vec<Arc<dyn EscalationSink>>,
 }
 
 /// Why the end of a task was not seen.
@@ -94,17 +99,43 @@ impl TaskerBuilder {
         self
     }
 
+    /// Adds a sink to which the workers of this process deliver escalations.
+    ///
+    /// Without any, escalations are written to the log; with one they are not, unless
+    /// [`LogSink`](crate::escalation::LogSink) is added too. All workers of a store should have the
+    /// same sinks under the same names: what is due at a worker that lacks a sink waits longer for
+    /// one that has it.
+    pub fn escalate_to(mut self, sink: impl EscalationSink) -> Self {
+        self.sinks.push(Arc::new(sink));
+        self
+    }
+
     /// Checks what was registered.
     ///
     /// # Errors
-    /// A template names handlers that were not given, or a kind of task is registered twice.
+    /// A template names handlers that were not given, or a kind of task or the name of a sink is
+    /// registered twice.
     pub fn build(self) -> Result<Tasker, RegisterError> {
         let mut registry = Registry::default();
         for (handler, partial) in self.handlers {
             registry.add(handler, partial)?;
         }
-        let workers = Mutex::default();
-        let shared = Shared { store: self.store, registry, events: Events::new(), workers };
+        let mut sinks = self.sinks;
+        let mut names = BTreeSet::new();
+        if let Some(sink) = sinks.iter().find(|sink| !names.insert(sink.name())) {
+            return Err(RegisterError::DuplicateSink(sink.name().to_owned()));
+        }
+        if sinks.is_empty() {
+            sinks.push(Arc::new(LogSink));
+        }
+        let shared = Shared {
+            store: self.store,
+            registry,
+            events: Events::new(),
+            workers: Mutex::default(),
+            sinks,
+            raised: Notify::new(),
+        };
         Ok(Tasker { shared: Arc::new(shared) })
     }
 }
@@ -120,7 +151,7 @@ impl Tasker {
 
     /// Begins with a store that is shared, or chosen at run time.
     pub fn builder_on(store: Arc<dyn StateStore>) -> TaskerBuilder {
-        TaskerBuilder { store, handlers: Vec::new() }
+        TaskerBuilder { store, handlers: Vec::new(), sinks: Vec::new() }
     }
 
     /// Sets up a worker; [`WorkerBuilder::start`] starts it.

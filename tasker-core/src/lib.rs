@@ -105,10 +105,12 @@ mod why;
 pub use action::{Action, ActionKind};
 pub use async_trait::async_trait;
 pub use client::{
-    Lack, OperateError, Operator, Receipt, RetriedPage, Stranded, StrandedCursor, StrandedPage,
-    SubmitError, TaskRequest, Tasker, TaskerBuilder, WaitError,
+    EscalateError, EscalationCursor, EscalationPage, EscalationQuery, Lack, OperateError, Operator,
+    Receipt, RetriedPage, Stranded, StrandedCursor, StrandedPage, SubmitError, TaskRequest, Tasker,
+    TaskerBuilder, WaitError,
 };
 pub use engine::{Worker, WorkerBuilder};
+pub use escalation::{Escalation, EscalationSink, EscalationState, Incident, SinkError};
 pub use event::{Event, EventKind};
 pub use handler::{
     Completion, MissingHandlers, Refusal, StepContext, StepError, StepHandler, StepOutput,

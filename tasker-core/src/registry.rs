@@ -33,6 +33,9 @@ pub enum RegisterError {
     /// There is one for the same namespace, name and version: give one of them another version.
     #[error("task `{0}` is registered twice")]
     Duplicate(String),
+    /// There are two sinks for escalations of this name: give one of them another name.
+    #[error("sink `{0}` is registered twice")]
+    DuplicateSink(String),
 }
 
 impl Registry {

@@ -234,8 +234,8 @@ impl TaskTemplate {
         self.definition.schema.as_ref()
     }
 
-    /// How long a task should take at most, from its submission; somebody is told if it takes
-    /// longer.
+    /// How long a task should take at most, from its submission or the end of its delay; somebody
+    /// is told if it takes longer.
     pub fn deadline(&self) -> Option<Duration> {
         self.definition.deadline
     }

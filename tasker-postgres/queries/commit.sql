@@ -56,7 +56,7 @@ moved AS (
         route = coalesce(change.route, task.route),
         wake_at = CASE WHEN change.fate = 1 THEN least(
             statement_timestamp() + change.delay * interval '1 microsecond',
-            timestamptz '9999-12-30 22:00:00.999999+00'
+            timestamptz '9999-12-30 22:00:00+00'
         ) END,
         ended_at = CASE WHEN change.fate = 2 THEN statement_timestamp() END
     FROM view

@@ -36,7 +36,7 @@ fresh AS MATERIALIZED (
         CASE WHEN arrival.delay = 0 THEN living.id END AS owner,
         least(
             now() + arrival.delay * interval '1 microsecond',
-            timestamptz '9999-12-30 22:00:00.999999+00'
+            timestamptz '9999-12-30 22:00:00+00'
         ) AS wake_at
     FROM arrival
     LEFT JOIN living ON living.id = arrival.claimant
@@ -74,10 +74,10 @@ written AS (
         new.key,
         1,
         new.state,
-        least(
+        CASE WHEN new.due_in IS NOT NULL THEN least(
             now() + new.due_in * interval '1 microsecond',
-            timestamptz '9999-12-30 22:00:00.999999+00'
-        ),
+            timestamptz '9999-12-30 22:00:00+00'
+        ) END,
         new.body,
         now(),
         now()

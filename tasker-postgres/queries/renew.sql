@@ -8,7 +8,7 @@ WITH renewed AS (
         $2,
         least(
             now() + $3::bigint * interval '1 microsecond',
-            timestamptz '9999-12-30 22:00:00.999999+00'
+            timestamptz '9999-12-30 22:00:00+00'
         ),
         $4,
         $5

@@ -4,10 +4,10 @@
 WITH content AS MATERIALIZED (
     SELECT
         statement_timestamp() AS now,
-        least(
-            statement_timestamp() + $5::bigint * interval '1 microsecond',
-            timestamptz '9999-12-30 22:00:00.999999+00'
-        ) AS due_at
+        CASE WHEN $5::bigint IS NOT NULL THEN least(
+            statement_timestamp() + $5 * interval '1 microsecond',
+            timestamptz '9999-12-30 22:00:00+00'
+        ) END AS due_at
 ),
 made AS (
     INSERT INTO {schema}.document (

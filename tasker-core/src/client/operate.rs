@@ -101,7 +101,8 @@ impl Tasker {
     /// It takes the task from the worker that owns it, which learns of it within its poll, mostly
     /// at once: the worker tells the steps that run through their cancellation signal, and nothing
     /// that they still come to is recorded. With a [key](Operator::once) a repetition does nothing
-    /// and answers like the first.
+    /// and answers like the first. The [escalations](Tasker::escalations) that the action answers
+    /// are settled by the operator, after it and as well as may be.
     ///
     /// ```
     /// # use tasker_core::{
@@ -143,7 +144,7 @@ impl Tasker {
             let mut snapshot = Snapshot::replay(&stored);
             let decided = decide::operate(&mut snapshot, &action, &order, stored.now)?;
             let Decision::Change(change) = decided else { return Ok(TaskStatus::of(&stored)) };
-            let rows = change.rows.clone();
+            let (rows, escalates) = (change.rows.clone(), change.escalates());
             match self.shared.store.commit(&author, vec![*change]).await? {
                 Committed::Changes { now, applied } if applied == [Applied::Yes] => {
                     for row in &rows {
@@ -152,7 +153,13 @@ impl Tasker {
                     if snapshot.state().is_terminal() {
                         self.shared.events.ended(task);
                     }
-                    return Ok(TaskStatus::of(&self.load(task).await?));
+                    if escalates {
+                        self.shared.raised.notify_one();
+                    }
+                    let moved = self.load(task).await?;
+                    self.shared.settle_escalations(&stored, &snapshot, operator).await;
+                    self.shared.set_alarm(&moved).await;
+                    return Ok(TaskStatus::of(&moved));
                 }
                 // Somebody else was quicker: what is stored now decides.
                 Committed::Changes { .. } | Committed::LeaseLost => {}

@@ -53,7 +53,8 @@ async fn register(core: &Core) -> Option<(Arc<Incarnation>, Option<Duration>)> {
     let mut wait = Patience::new();
     loop {
         match renew(core, incarnation.id, Vec::new()).await {
-            Ok(Renewed::Until { others_spare, next_expiry, .. }) => {
+            Ok(Renewed::Until { others_spare, next_expiry, next_due, .. }) => {
+                core.told_due(next_due);
                 core.others_spare.store(others_spare as usize, Ordering::Relaxed);
                 return Some((Arc::new(incarnation), next_expiry));
             }
@@ -92,7 +93,8 @@ async fn live(core: &Core, incarnation: &Incarnation, next_expiry: Option<Durati
                 // A database that hangs must not keep the next sign of life from being given.
                 let renewing = renew(core, incarnation.id, running_long(core).await);
                 match tokio::time::timeout(period, renewing).await {
-                    Ok(Ok(Renewed::Until { others_spare, next_expiry, .. })) => {
+                    Ok(Ok(Renewed::Until { others_spare, next_expiry, next_due, .. })) => {
+                        core.told_due(next_due);
                         core.others_spare.store(others_spare as usize, Ordering::Relaxed);
                         lookout.told(next_expiry);
                     }

@@ -184,6 +184,9 @@ impl Owner {
     }
 
     fn tell(&self, held: &Held, change: &TaskChange) {
+        if change.escalates() {
+            self.core.shared.raised.notify_one();
+        }
         let events = &self.core.shared.events;
         let (id, template, at) = (change.task, held.snapshot.template(), self.clock.now());
         for row in &change.rows {

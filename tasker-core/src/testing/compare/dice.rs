@@ -8,7 +8,10 @@ use super::HOURS;
 use crate::history::{
     AfterFailure, Aspect, Failure, FailureClass, Occurrence, Operation, Transition,
 };
-use crate::store::{Assumption, NewOffer, Route, StoredTask, TaskChange, Then};
+use crate::store::{
+    Assumption, Collection, Content, Document, DocumentChange, NewOffer, Route, StoredTask,
+    TaskChange, Then,
+};
 use crate::{ActionKind, Json, StepIndex, TaskState};
 
 /// An xorshift generator: no dependency, and the same choices everywhere.
@@ -71,6 +74,24 @@ impl Dice {
         TaskChange { task: task.id, assumes, rows, offers, then: self.then(task) }
     }
 
+    /// A change of a document; what it expects may be false.
+    pub(super) fn document(&mut self, known: &[Document]) -> DocumentChange {
+        let document = self.pick(&known.iter().collect::<Vec<_>>()).filter(|_| self.chance(70));
+        let (collection, key, version) = match document {
+            Some(it) => (it.collection, it.key.clone(), Some(it.version)),
+            None => (Collection::ALL[self.below(3)], ["a", "b"][self.below(2)].to_owned(), None),
+        };
+        let expects = match self.below(6) {
+            0 => None,
+            1 => version.map(|version| version + 1),
+            _ => version,
+        };
+        let due_in = [None, Some(Duration::ZERO), Some(HOURS)][self.below(3)];
+        let (state, body) = (["set", "open"][self.below(2)].to_owned(), Json::null());
+        let put = self.chance(80).then_some(Content { state, due_in, body });
+        DocumentChange { collection, key, expects, put }
+    }
+
     fn step(&mut self) -> StepIndex {
         StepIndex(self.below(3) as u32)
     }
@@ -120,16 +141,24 @@ impl Dice {
     fn then(&mut self, task: &StoredTask) -> Then {
         match self.below(8) {
             0 => Then::Queue {
-                state: if self.chance(70) { TaskState::InProgress } else { TaskState::Pending },
+                state: [TaskState::InProgress, TaskState::Pending, TaskState::Compensating]
+                    [self.below(6) / 2],
                 wake_in: if self.chance(50) { Duration::ZERO } else { HOURS },
                 route: match self.chance(80) {
                     true => Route::of(&task.template),
                     false => Route::to_handler(&task.template, "charge"),
                 },
             },
+            2 if self.chance(40) => Then::Hold { state: TaskState::Paused },
             1 => {
-                let states = [TaskState::Complete, TaskState::Error, TaskState::Cancelled];
-                Then::End { state: states[self.below(3)], degraded: self.chance(30) }
+                let states = [
+                    TaskState::Complete,
+                    TaskState::Error,
+                    TaskState::Cancelled,
+                    TaskState::Compensated,
+                    TaskState::ResolvedManually,
+                ];
+                Then::End { state: states[self.below(5)], degraded: self.chance(30) }
             }
             _ => Then::Keep,
         }

@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::history::{Aspect, Author, Occurrence, Operation, Transition};
 use crate::store::{
-    Applied, Assumption, ClaimRequest, Claimed, Committed, Created, Heartbeat, NewOffer, NewTask,
-    Renewed, Route, StateStore, StoredTask, TaskChange, Then, Work,
+    Applied, Assumption, ClaimRequest, Claimed, Collection, Committed, Content, Created, Document,
+    DocumentChange, DocumentQuery, Heartbeat, NewOffer, NewTask, Renewed, Route, StateStore,
+    StoredTask, TaskChange, Then, Work,
 };
 use crate::{
     ActionKind, Json, Priority, StepIndex, StepTemplate, TaskId, TaskState, TaskTemplate, WorkerId,
@@ -246,4 +249,35 @@ pub(super) async fn due(store: &dyn StateStore, tasks: &[TaskId]) {
         })
         .await;
     }
+}
+
+/// A change that writes a document.
+pub(super) fn put(
+    collection: Collection,
+    key: &str,
+    expects: Option<u64>,
+    state: &str,
+) -> DocumentChange {
+    let content = Content { state: state.to_owned(), due_in: None, body: Json::null() };
+    DocumentChange { collection, key: key.to_owned(), expects, put: Some(content) }
+}
+
+pub(super) async fn write(store: &dyn StateStore, changes: Vec<DocumentChange>) -> Vec<Applied> {
+    store.write_documents(changes).await.unwrap().applied
+}
+
+pub(super) async fn read(store: &dyn StateStore, query: DocumentQuery) -> Vec<Document> {
+    store.read_documents(query).await.unwrap().found
+}
+
+/// A page of a list of documents.
+pub(super) async fn page(
+    store: &dyn StateStore,
+    collection: Collection,
+    state: Option<&str>,
+    after: Option<(Timestamp, String)>,
+    limit: usize,
+) -> Vec<Document> {
+    let state = state.map(str::to_owned);
+    read(store, DocumentQuery::List { collection, state, after, limit }).await
 }
