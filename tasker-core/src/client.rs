@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 
 use crate::decide::{self, Illegal};
-use crate::engine::{Shared, WorkerBuilder};
+use crate::engine::{Shared, Systems, WorkerBuilder};
 use crate::event::{Event, Events};
 use crate::handler::TaskHandler;
 use crate::history::Author;
@@ -20,9 +20,11 @@ use crate::{TaskId, Why};
 
 mod deploy;
 mod submit;
+mod systems;
 
 pub use deploy::{Lack, Stranded, StrandedCursor, StrandedPage};
 pub use submit::{Receipt, SubmitError, TaskRequest};
+pub use systems::SystemStatus;
 
 /// A handle on one store and the kinds of task that this process knows. Cheap to clone.
 ///
@@ -140,7 +142,9 @@ impl TaskerBuilder {
             registry.add(handler, partial)?;
         }
         let workers = Mutex::default();
-        let shared = Shared { store: self.store, registry, events: Events::new(), workers };
+        let systems = Systems::new(self.store.clone(), registry.systems());
+        let events = Events::new();
+        let shared = Shared { store: self.store, registry, events, workers, systems };
         Ok(Tasker { shared: Arc::new(shared) })
     }
 }
@@ -204,7 +208,7 @@ impl Tasker {
     /// # Errors
     /// The store failed.
     pub async fn why(&self, task: TaskId) -> Result<Option<Why>, StoreError> {
-        Ok(self.shared.store.load(task).await?.as_ref().and_then(Why::of))
+        self.explain(task).await
     }
 
     /// What happened to a task, oldest first; `None` if there is no such task.

@@ -3,6 +3,7 @@
 //! An escalation is a [document](crate::store::Document) that is written together with what it
 //! is about, in one transaction, so that none is lost and none is raised for what did not happen.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::history::{AfterFailure, Failure, Occurrence};
@@ -31,6 +32,15 @@ pub enum Incident {
         task: TaskId,
         /// How often in a row a worker was lost with it.
         deliveries: u32,
+    },
+    /// The breaker of a system opened: steps that depend on it wait until it is well.
+    BreakerOpened {
+        /// The system.
+        system: String,
+        /// When.
+        since: Timestamp,
+        /// Why, in words.
+        reason: String,
     },
 }
 

@@ -104,7 +104,7 @@ mod why;
 pub use async_trait::async_trait;
 pub use client::{
     Lack, OperateError, Operator, Receipt, Stranded, StrandedCursor, StrandedPage, SubmitError,
-    TaskRequest, Tasker, TaskerBuilder, WaitError,
+    SystemStatus, TaskRequest, Tasker, TaskerBuilder, WaitError,
 };
 pub use engine::{Worker, WorkerBuilder};
 pub use event::{Event, EventKind};
@@ -126,4 +126,4 @@ pub use template::{
     ContextFault, DEFAULT_TIMEOUT, Fingerprint, OnFailure, Position, StepIndex, StepTemplate,
     TaskTemplate, TaskTemplateBuilder, TaskType, TemplateError, TemplateFault, YamlSource,
 };
-pub use why::{StepCause, StepWhy, TaskCause, Why};
+pub use why::{StepCause, StepWhy, TaskCause, WaitForSystem, Why};

@@ -9,10 +9,12 @@ mod sentence;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::breaker::BreakerState;
+use crate::client::SystemStatus;
 use crate::decide;
 use crate::history::{Author, Failure, Occurrence};
 use crate::snapshot::Snapshot;
-use crate::store::{Route, StoredTask};
+use crate::store::{Awaited, Route, StoredTask};
 use crate::{OnFailure, StepIndex, StepState, TaskState, WorkerId};
 
 /// Why a task is not complete; its [`Display`](std::fmt::Display) is a sentence.
@@ -65,6 +67,8 @@ pub enum TaskCause {
         /// When it was put back.
         since: Option<Timestamp>,
     },
+    /// It was put aside until a system takes another call that a step is to make.
+    WaitsForSystem(WaitForSystem),
     /// Steps wait for their next attempt, and nothing else is to be done.
     WaitsForRetry {
         /// Those steps.
@@ -127,6 +131,8 @@ pub enum StepCause {
         /// How it failed.
         failure: Option<Failure>,
     },
+    /// It may run, and the system that it is to call takes no call, or not yet another one.
+    WaitsForSystem(WaitForSystem),
     /// It may run, and nobody owns its task.
     WaitsForWorker {
         /// The handler that is to run it.
@@ -156,9 +162,52 @@ pub enum StepCause {
     TaskFailed,
 }
 
+/// The system that is waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct WaitForSystem {
+    /// The system.
+    pub system: String,
+    /// Where its breaker stands. While it is closed there are as many calls as the system is known
+    /// to bear, and others have their turn first.
+    pub state: BreakerState,
+    /// Since when it is open, or closed; `None` if it never was open.
+    pub since: Option<Timestamp>,
+    /// When the next probe may begin; `None` if it is closed or an operator has to reset it.
+    pub next_probe: Option<Timestamp>,
+    /// Why it is open.
+    pub reason: Option<String>,
+}
+
+impl WaitForSystem {
+    fn on(system: &str, systems: &[SystemStatus]) -> Self {
+        let known = systems.iter().find(|known| known.name == system);
+        Self {
+            system: system.to_owned(),
+            state: known.map_or(BreakerState::Closed, |known| known.state),
+            since: known.and_then(|known| known.since),
+            next_probe: known.and_then(|known| known.next_probe),
+            reason: known.and_then(|known| known.reason.clone()),
+        }
+    }
+}
+
+/// The system on whose route a task is queued.
+fn awaited(stored: &StoredTask) -> Option<&str> {
+    match stored.route.as_ref()?.waits_for()? {
+        Awaited::System(system) => Some(system),
+        Awaited::Handler(_) => None,
+    }
+}
+
 impl Why {
     /// Explains a task that a store read back; `None` if it is complete.
     pub fn of(stored: &StoredTask) -> Option<Self> {
+        Self::with_systems(stored, &[])
+    }
+
+    /// The same where it is known how the systems stand that the task's steps depend on.
+    pub fn with_systems(stored: &StoredTask, systems: &[SystemStatus]) -> Option<Self> {
         let task = Snapshot::replay(stored);
         let cause = match stored.state {
             TaskState::Complete => return None,
@@ -169,11 +218,11 @@ impl Why {
             | TaskState::Paused
             | TaskState::Compensating
             | TaskState::Compensated
-            | TaskState::ResolvedManually => unfinished(&task, stored),
+            | TaskState::ResolvedManually => unfinished(&task, stored, systems),
         };
         let indices = || (0u32..).map(StepIndex).take(task.steps().len());
         let steps = indices().filter_map(|index| {
-            let cause = step_cause(&task, stored, index)?;
+            let cause = step_cause(&task, stored, systems, index)?;
             Some(StepWhy { step: name(&task, index), cause })
         });
         Some(Self { cause, steps: steps.collect() })
@@ -224,7 +273,7 @@ fn failed(task: &Snapshot, stored: &StoredTask) -> TaskCause {
     }
 }
 
-fn unfinished(task: &Snapshot, stored: &StoredTask) -> TaskCause {
+fn unfinished(task: &Snapshot, stored: &StoredTask, systems: &[SystemStatus]) -> TaskCause {
     let now = stored.now;
     if let Some(worker) = stored.owner {
         if task.has_failed() {
@@ -242,6 +291,9 @@ fn unfinished(task: &Snapshot, stored: &StoredTask) -> TaskCause {
             return TaskCause::WaitsForRetry { retries: steps_that(task, waits), at };
         }
         Some(_) | None => {}
+    }
+    if let Some(system) = awaited(stored) {
+        return TaskCause::WaitsForSystem(WaitForSystem::on(system, systems));
     }
     // Being lost puts the task into the queue at that very time.
     let lost = stored.rows.iter().find_map(|row| {
@@ -266,7 +318,12 @@ fn unfinished(task: &Snapshot, stored: &StoredTask) -> TaskCause {
 }
 
 /// `None` if there is nothing to explain: it has ended and the task went on, or was cancelled.
-fn step_cause(task: &Snapshot, stored: &StoredTask, index: StepIndex) -> Option<StepCause> {
+fn step_cause(
+    task: &Snapshot,
+    stored: &StoredTask,
+    systems: &[SystemStatus],
+    index: StepIndex,
+) -> Option<StepCause> {
     let step = task.step(index);
     match step.state() {
         StepState::Complete
@@ -293,6 +350,11 @@ fn step_cause(task: &Snapshot, stored: &StoredTask, index: StepIndex) -> Option<
         let limit = task.template().step(index).retry.most_attempts();
         let (attempt, failure) = (step.counted(), step.failure().cloned());
         return Some(StepCause::WaitsForRetry { at, attempt, limit, failure });
+    }
+    if let Some(system) = decide::system_of(task, index)
+        && awaited(stored) == Some(system)
+    {
+        return Some(StepCause::WaitsForSystem(WaitForSystem::on(system, systems)));
     }
     let handler = decide::handler_of(task, index).to_owned();
     let since = step.ready_at().unwrap_or_else(|| ready_since(task, stored, index));

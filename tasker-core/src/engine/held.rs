@@ -2,17 +2,21 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::Incarnation;
 use super::owner::Whose;
+use super::mail::StoreClock;
+use super::systems::{Place, Systems};
 use crate::StepIndex;
 use crate::decide::{self, Begun, Report};
 use crate::handler::{AttemptTime, StepHandler, StepInput, TaskHandler};
-use crate::history::Recorded;
+use crate::history::{Failure, FailureClass, Recorded};
 use crate::registry::Registry;
 use crate::snapshot::Snapshot;
 
@@ -39,6 +43,8 @@ pub(super) struct Held {
     pub(super) due_at: Option<Instant>,
     /// Whether it waits to be decided on.
     pub(super) pending: bool,
+    /// The place at a system for which it was claimed.
+    pub(super) place: Option<Place>,
 }
 
 /// A step that runs.
@@ -50,6 +56,16 @@ pub(super) struct Attempt {
     pub(super) run: u64,
     /// `None` where another worker runs it.
     pub(super) input: Option<Arc<StepInput>>,
+}
+
+/// Whether a step may start.
+pub(super) enum Admitted {
+    /// It calls no system that is watched.
+    Freely,
+    /// It may make its call.
+    To(Place),
+    /// It is to be parked.
+    Not,
 }
 
 impl Held {
@@ -70,6 +86,7 @@ impl Held {
             in_doubt: Vec::new(),
             due_at: None,
             pending: false,
+            place: None,
         }
     }
 
@@ -86,6 +103,56 @@ impl Held {
             );
             None
         })
+    }
+
+    /// Whether a step may run at once that calls the system of a place.
+    pub(super) fn is_to_call(&self, place: &Place, now: Timestamp) -> bool {
+        let task = &self.snapshot;
+        let is_due = |step: &StepIndex| task.step(*step).ready_at().is_none_or(|at| at <= now);
+        let calls = |step: &StepIndex| decide::system_of(task, *step) == Some(place.system());
+        decide::may_run(task, now) && task.ready().iter().any(|step| is_due(step) && calls(step))
+    }
+
+    /// Whether a step that has a handler here may start.
+    pub(super) fn place_for(
+        &mut self,
+        step: StepIndex,
+        whose: Whose,
+        systems: &Systems,
+        clock: StoreClock,
+    ) -> Admitted {
+        let Some(name) = decide::system_of(&self.snapshot, step) else { return Admitted::Freely };
+        let kept = self.place.take_if(|place| place.system() == name);
+        if let Some(place) = kept.filter(Place::still_fits) {
+            return Admitted::To(place);
+        }
+        let system = systems.get(name);
+        let place = match whose {
+            Whose::Mine => system.admit(&self.snapshot.template().system_policy(name), clock),
+            Whose::Theirs => system.admit_offered(clock),
+        };
+        place.map_or(Admitted::Not, Admitted::To)
+    }
+
+    /// Whether a step that waits for a slot may be offered: who takes it makes its call at once.
+    pub(super) fn may_offer(&self, step: StepIndex, systems: &Systems) -> bool {
+        let system = decide::system_of(&self.snapshot, step);
+        system.is_none_or(|system| systems.get(system).is_unlimited())
+    }
+
+    /// The report of an offered step that was not begun, since the breaker of its system has opened:
+    /// no attempt is counted, and its owner sets it aside.
+    pub(super) fn not_called(&self, step: StepIndex) -> Report {
+        let (code, message) = ("SYSTEM_OPEN", "the breaker of its system is open: it was not begun");
+        let class = FailureClass::Retryable;
+        Report {
+            step,
+            seq: self.snapshot.step(step).next_seq(),
+            ran_for: Duration::ZERO,
+            outcome: Err(Failure { class, code: code.to_owned(), message: message.to_owned() }),
+            retry_after: None,
+            spared: true,
+        }
     }
 
     /// Notes that a step begins, and makes what its attempt is given.

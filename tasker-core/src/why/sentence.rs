@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::{StepCause, StepWhy, TaskCause, Why};
+use super::{StepCause, StepWhy, TaskCause, WaitForSystem, Why};
+use crate::breaker::BreakerState;
 use crate::history::{Author, Failure};
 
 /// Steps or handlers as a sentence lists them.
@@ -31,6 +32,24 @@ impl fmt::Display for Failed<'_> {
     }
 }
 
+impl fmt::Display for WaitForSystem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { system, state, since, next_probe, reason } = self;
+        write!(f, "`{system}`: ")?;
+        if *state == BreakerState::Closed {
+            return f.write_str("there are as many calls to it as it is known to bear");
+        }
+        f.write_str("its breaker is open")?;
+        since.map_or(Ok(()), |since| write!(f, " since {since}"))?;
+        match (state, next_probe) {
+            (BreakerState::Open, Some(at)) => write!(f, ", next probe at {at}")?,
+            (_, Some(_)) => f.write_str(", it is being probed")?,
+            (_, None) => f.write_str(", until an operator resets it")?,
+        }
+        reason.as_ref().map_or(Ok(()), |reason| write!(f, "; {reason}"))
+    }
+}
+
 impl fmt::Display for TaskCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -51,6 +70,7 @@ impl fmt::Display for TaskCause {
                 }
                 Ok(())
             }
+            Self::WaitsForSystem(wait) => write!(f, "the task waits for {wait}"),
             Self::WaitsForRetry { retries, at } => match retries.as_slice() {
                 [] => write!(f, "the task goes on at {at}"),
                 steps => {
@@ -112,6 +132,7 @@ impl fmt::Display for StepCause {
                 let failed = Failed(failure.as_ref());
                 write!(f, "retries at {at}: attempt {attempt} of {limit} failed{failed}")
             }
+            Self::WaitsForSystem(wait) => write!(f, "waits for {wait}"),
             Self::WaitsForWorker { handler, since } => {
                 write!(f, "waits since {since} for a worker that has handler `{handler}`")
             }
