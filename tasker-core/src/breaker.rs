@@ -6,6 +6,7 @@
 //! the workers' business.
 
 mod changes;
+mod status;
 mod verdict;
 
 use std::time::Duration;
@@ -13,9 +14,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use self::status::SystemStatus;
 pub use self::verdict::{Verdict, verdict};
-use crate::history::Failure;
 use crate::WorkerId;
+use crate::history::Failure;
 
 /// When a system counts as down, and how it is tried again.
 ///

@@ -24,7 +24,6 @@ mod systems;
 
 pub use deploy::{Lack, Stranded, StrandedCursor, StrandedPage};
 pub use submit::{Receipt, SubmitError, TaskRequest};
-pub use systems::SystemStatus;
 
 /// A handle on one store and the kinds of task that this process knows. Cheap to clone.
 ///

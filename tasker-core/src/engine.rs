@@ -41,8 +41,8 @@ use crate::{TaskId, TaskTemplate, WorkerId};
 use self::arriving::Arriving;
 use self::mail::{Message, StoreClock};
 pub(crate) use self::room::Room;
-pub(crate) use self::systems::{Systems, breaker_of};
 use self::systems::{Place, System};
+pub(crate) use self::systems::{Systems, breaker_of};
 
 /// How a worker is set up; made by [`Tasker::worker`](crate::Tasker::worker).
 #[derive(Clone, Debug)]

@@ -102,9 +102,10 @@ pub mod testing;
 mod why;
 
 pub use async_trait::async_trait;
+pub use breaker::{SystemPolicy, SystemStatus};
 pub use client::{
     Lack, OperateError, Operator, Receipt, Stranded, StrandedCursor, StrandedPage, SubmitError,
-    SystemStatus, TaskRequest, Tasker, TaskerBuilder, WaitError,
+    TaskRequest, Tasker, TaskerBuilder, WaitError,
 };
 pub use engine::{Worker, WorkerBuilder};
 pub use event::{Event, EventKind};

@@ -9,8 +9,7 @@ mod sentence;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::breaker::BreakerState;
-use crate::client::SystemStatus;
+use crate::breaker::{BreakerState, SystemStatus};
 use crate::decide;
 use crate::history::{Author, Failure, Occurrence};
 use crate::snapshot::Snapshot;

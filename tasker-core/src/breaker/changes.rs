@@ -49,12 +49,7 @@ impl Breaker {
     }
 
     /// Takes the right to probe for some time; `None` if it is not to be had now.
-    pub fn begin_probe(
-        &mut self,
-        by: WorkerId,
-        takes: Duration,
-        now: Timestamp,
-    ) -> Option<Probe> {
+    pub fn begin_probe(&mut self, by: WorkerId, takes: Duration, now: Timestamp) -> Option<Probe> {
         if self.admission(now) != Admission::Probe {
             return None;
         }

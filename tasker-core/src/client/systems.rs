@@ -1,60 +1,13 @@
 //! How the systems stand that steps depend on, and what operators do about it.
 
-use jiff::Timestamp;
-use serde::Serialize;
-
 use super::{Operator, Tasker};
-use crate::breaker::{Breaker, BreakerState, ManualChange};
+use crate::breaker::{Breaker, SystemStatus};
 use crate::engine::breaker_of;
 use crate::store::{Collection, Document, DocumentQuery, StoreError};
 use crate::{TaskId, Why};
 
 /// The longest page of documents.
 const PAGE: usize = 1000;
-
-/// How a system stands that steps depend on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct SystemStatus {
-    /// Its name.
-    pub name: String,
-    /// Where its breaker stands.
-    pub state: BreakerState,
-    /// Since when it is open, or closed; `None` if it never was open.
-    pub since: Option<Timestamp>,
-    /// Why it is open.
-    pub reason: Option<String>,
-    /// When the next probe may begin, while it is open; `None` if an operator has to reset it. If a
-    /// probe is under way, when it counts as lost.
-    pub next_probe: Option<Timestamp>,
-    /// While it is closed: how many recent calls are on record. Successes are recorded together
-    /// with the next failure only.
-    pub recent_calls: usize,
-    /// How many of them failed.
-    pub recent_failures: usize,
-    /// What operators did, oldest first: the last twenty.
-    pub changes: Vec<ManualChange>,
-}
-
-impl SystemStatus {
-    /// How the system with a name stands.
-    pub fn of(name: impl Into<String>, breaker: &Breaker) -> Self {
-        Self {
-            name: name.into(),
-            state: breaker.state(),
-            since: breaker.since(),
-            reason: breaker.cause().map(ToString::to_string),
-            next_probe: breaker.next_probe(),
-            recent_calls: breaker.recent().len(),
-            recent_failures: breaker.recent().iter().filter(|call| call.failed).count(),
-            changes: breaker.changes().to_vec(),
-        }
-    }
-
-    fn read(document: &Document) -> Result<Self, StoreError> {
-        Ok(Self::of(&document.key, &breaker_of(document)?))
-    }
-}
 
 impl Tasker {
     /// How the systems stand that steps depend on, by name: those that are registered here, and
@@ -70,7 +23,7 @@ impl Tasker {
             let query = DocumentQuery::List { collection, state, after, limit: PAGE };
             let page = self.shared.store.read_documents(query).await?.found;
             for document in &page {
-                found.push(SystemStatus::read(document)?);
+                found.push(read(document)?);
             }
             match page.last().filter(|_| page.len() == PAGE) {
                 Some(last) => after = Some((last.created_at, last.key.clone())),
@@ -146,9 +99,13 @@ impl Tasker {
         if !keys.is_empty() && !stored.state.is_terminal() {
             let query = DocumentQuery::Keys { collection: Collection::System, keys };
             for document in self.shared.store.read_documents(query).await?.found {
-                systems.push(SystemStatus::read(&document)?);
+                systems.push(read(&document)?);
             }
         }
         Ok(Why::with_systems(&stored, &systems))
     }
+}
+
+fn read(document: &Document) -> Result<SystemStatus, StoreError> {
+    Ok(SystemStatus::of(&document.key, &breaker_of(document)?))
 }

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::mail::{Message, StoreClock};
-use super::patience::Patience;
 use super::parked::{self, Routes};
+use super::patience::Patience;
 use super::rhythm::{Recovery, Rhythm};
 use super::systems::Place;
 use super::{Core, Incarnation, Room};

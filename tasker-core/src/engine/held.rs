@@ -2,7 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -10,13 +9,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::Incarnation;
-use super::owner::Whose;
 use super::mail::StoreClock;
+use super::owner::Whose;
 use super::systems::{Place, Systems};
 use crate::StepIndex;
 use crate::decide::{self, Begun, Report};
 use crate::handler::{AttemptTime, StepHandler, StepInput, TaskHandler};
-use crate::history::{Failure, FailureClass, Recorded};
+use crate::history::Recorded;
 use crate::registry::Registry;
 use crate::snapshot::Snapshot;
 
@@ -117,7 +116,6 @@ impl Held {
     pub(super) fn place_for(
         &mut self,
         step: StepIndex,
-        whose: Whose,
         systems: &Systems,
         clock: StoreClock,
     ) -> Admitted {
@@ -126,33 +124,19 @@ impl Held {
         if let Some(place) = kept.filter(Place::still_fits) {
             return Admitted::To(place);
         }
-        let system = systems.get(name);
-        let place = match whose {
-            Whose::Mine => system.admit(&self.snapshot.template().system_policy(name), clock),
-            Whose::Theirs => system.admit_offered(clock),
-        };
-        place.map_or(Admitted::Not, Admitted::To)
+        let policy = self.snapshot.template().system_policy(name);
+        systems.get(name).admit(&policy, clock).map_or(Admitted::Not, Admitted::To)
     }
 
-    /// Whether a step that waits for a slot may be offered: who takes it makes its call at once.
-    pub(super) fn may_offer(&self, step: StepIndex, systems: &Systems) -> bool {
-        let system = decide::system_of(&self.snapshot, step);
-        system.is_none_or(|system| systems.get(system).is_unlimited())
-    }
-
-    /// The report of an offered step that was not begun, since the breaker of its system has opened:
-    /// no attempt is counted, and its owner sets it aside.
-    pub(super) fn not_called(&self, step: StepIndex) -> Report {
-        let (code, message) = ("SYSTEM_OPEN", "the breaker of its system is open: it was not begun");
-        let class = FailureClass::Retryable;
-        Report {
-            step,
-            seq: self.snapshot.step(step).next_seq(),
-            ran_for: Duration::ZERO,
-            outcome: Err(Failure { class, code: code.to_owned(), message: message.to_owned() }),
-            retry_after: None,
-            spared: true,
-        }
+    /// Whether a step that waits for a slot may be offered.
+    ///
+    /// One that calls a system may not: whether there may be another call is known here, and
+    /// perhaps not yet to whoever would take it.
+    pub(super) fn may_offer(&self, step: StepIndex) -> bool {
+        let in_doubt = self.in_doubt.contains(&step);
+        !self.snapshot.has_failed()
+            && !in_doubt
+            && decide::system_of(&self.snapshot, step).is_none()
     }
 
     /// Notes that a step begins, and makes what its attempt is given.

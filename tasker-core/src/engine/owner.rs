@@ -294,11 +294,18 @@ impl Owner {
                 continue;
             };
             let clock = self.clock;
-            let place = match held.place_for(step, whose, &self.core.shared.systems, clock) {
+            let place = match held.place_for(step, &self.core.shared.systems, clock) {
                 Admitted::Freely => None,
                 Admitted::To(place) => Some(place),
                 Admitted::Not => {
-                    self.set_aside(task, step, whose);
+                    match whose {
+                        Whose::Mine => {
+                            held.snapshot.park(step, Want::System);
+                            self.decide_on(task);
+                        }
+                        // Nobody offers such a step.
+                        Whose::Theirs => drop(self.return_offer(task, step)),
+                    }
                     continue;
                 }
             };
@@ -321,24 +328,6 @@ impl Owner {
         }
     }
 
-    /// Sets a step aside whose system takes no call at present.
-    fn set_aside(&mut self, task: TaskId, step: StepIndex, whose: Whose) {
-        match whose {
-            Whose::Mine => {
-                if let Some(held) = self.held.get_mut(&task) {
-                    held.snapshot.park(step, Want::System);
-                }
-                self.decide_on(task);
-            }
-            Whose::Theirs => {
-                if let Some(held) = self.borrowed.get_mut(&(task, step)) {
-                    held.reports.push(held.not_called(step));
-                }
-                self.pending_offers.push((task, step));
-            }
-        }
-    }
-
     /// Offers steps that wait for a slot to workers that have one.
     fn offer_excess(&mut self) {
         let spare = self.core.others_spare.load(Ordering::Relaxed);
@@ -347,11 +336,7 @@ impl Owner {
             // The last in the queue would wait longest.
             let Some((task, step, whose)) = self.queue.pop_back() else { return };
             match (whose, self.held.get_mut(&task)) {
-                (Whose::Mine, Some(held))
-                    if !held.snapshot.has_failed()
-                        && !held.in_doubt.contains(&step)
-                        && held.may_offer(step, &self.core.shared.systems) =>
-                {
+                (Whose::Mine, Some(held)) if held.may_offer(step) => {
                     held.offer(step);
                     self.offered += 1;
                     self.decide_on(task);
@@ -402,7 +387,6 @@ impl Owner {
                 return self.stale.push(task);
             }
             Ended::Cancelled => held.snapshot.give_back(step),
-            // Only a probe is refused here, and no borrowed step is one.
             Ended::Parked => held.snapshot.park(step, Want::System),
         }
         if is_borrowed {

@@ -18,8 +18,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::allowance::Allowance;
-use self::document::Unwritten;
 pub(super) use self::call::NOTE;
+use self::document::Unwritten;
 pub(crate) use self::document::breaker_of;
 use super::mail::StoreClock;
 use crate::breaker::{Admission, Breaker, Call, Probe, SystemPolicy};
@@ -187,24 +187,6 @@ impl System {
         right.map(|right| Place { system: self.clone(), right })
     }
 
-    /// A place for a step that another process admitted when it offered it; `None` if the breaker
-    /// has opened since.
-    pub(super) fn admit_offered(self: &Arc<Self>, clock: StoreClock) -> Option<Place> {
-        let mut view = self.view();
-        view.clock = clock;
-        if view.breaker.is_open() {
-            return None;
-        }
-        view.allowance.exceed();
-        Some(Place { system: self.clone(), right: Right::Call })
-    }
-
-    /// Whether steps start at once, however many.
-    pub(super) fn is_unlimited(&self) -> bool {
-        let view = self.view();
-        !view.breaker.is_open() && view.allowance.is_unlimited(self.slots())
-    }
-
     /// Whether its parked tasks are to be claimed by themselves, no more than there are places.
     pub(super) fn is_set_apart(&self) -> bool {
         let view = self.view();
@@ -240,6 +222,18 @@ impl System {
         if view.breaker.is_open() {
             let interval = view.allowance.policy().probe_interval;
             view.nobody_until = Some(Instant::now() + interval);
+        }
+    }
+
+    /// A task now waits on one of its routes.
+    pub(super) fn has_waiting(&self) {
+        let mut view = self.view();
+        view.backlogged = true;
+        let looked_in_vain = view.nobody_until.take().is_some();
+        let free = !view.breaker.is_open() && view.allowance.has_free();
+        drop(view);
+        if looked_in_vain || free {
+            self.arise();
         }
     }
 

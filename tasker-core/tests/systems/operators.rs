@@ -37,14 +37,19 @@ async fn a_manual_trip_parks_until_it_is_reset() {
          it; {reason}"
     );
     assert_eq!(why.to_string(), expected);
-    assert!(matches!(&why.steps[0].cause, StepCause::WaitsForSystem(wait) if wait.next_probe.is_none()));
+    assert!(
+        matches!(&why.steps[0].cause, StepCause::WaitsForSystem(wait) if wait.next_probe.is_none())
+    );
     let page = here.stranded(Default::default()).await.unwrap();
     assert_eq!(page.stranded, [], "who waits for a system is not stranded");
 
     let began = Instant::now();
     let status = here.reset_system("bank", &Operator::new("Ada", "it has moved")).await.unwrap();
     assert_eq!(status.changes.len(), 2);
-    assert_eq!((status.changes[1].by.as_str(), status.changes[1].to), ("Ada", BreakerState::Closed));
+    assert_eq!(
+        (status.changes[1].by.as_str(), status.changes[1].to),
+        ("Ada", BreakerState::Closed)
+    );
     for status in ends(&here, &ids).await {
         assert_eq!(status.state, TaskState::Complete);
     }

@@ -172,7 +172,9 @@ async fn a_fallback_does_not_wait_for_the_system_that_it_replaces() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wide_task_is_parked_and_goes_on() {
-    use tasker_core::{StepContext, StepTemplate, TaskRequest, TaskTemplate, Tasker, Workflow, step_fn};
+    use tasker_core::{
+        StepContext, StepTemplate, TaskRequest, TaskTemplate, Tasker, Workflow, step_fn,
+    };
     let store = MemoryStore::new();
     let down = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
     let steps = (0..300).map(|step| {

@@ -4,10 +4,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tasker_core::testing::{FaultyStore, Loss};
-use tasker_core::{MemoryStore, TaskState};
+use tasker_core::{MemoryStore, StepTemplate, TaskState, TaskTemplate, Tasker};
 use tokio::time::Instant;
 
-use crate::bank::{Bank, LONG, PROBES, charge, ends, failures, policy, submit, tasker, template, workflow};
+use crate::bank::{
+    Bank, LONG, PROBES, charge, ends, failures, policy, submit, tasker, template, workflow,
+};
 
 const A_WHILE: Duration = Duration::from_secs(10);
 
@@ -17,7 +19,7 @@ async fn the_probe_of_a_process_that_died_is_followed_by_another_once_it_counts_
     let timeout = Duration::from_secs(60);
     let process = |store: FaultyStore<MemoryStore>| {
         let workflow = workflow(&bank, template(charge().timeout(timeout)));
-        tasker_core::Tasker::builder(store).register(workflow).build().unwrap()
+        Tasker::builder(store).register(workflow).build().unwrap()
     };
     bank.set_down(true);
     let store = FaultyStore::new(memory.clone());
@@ -108,12 +110,10 @@ async fn an_idle_worker_asks_nothing_more_for_systems_that_are_well() {
     for watched in [false, true] {
         let bank = Bank::new();
         let store = FaultyStore::new(MemoryStore::new());
-        let mut step = charge();
-        if !watched {
-            step.dependent_system = None;
-        }
-        let workflow = workflow(&bank, template(step));
-        let tasker = tasker_core::Tasker::builder(store.clone()).register(workflow).build().unwrap();
+        let plain = TaskTemplate::builder("order").step(StepTemplate::new("charge")).build();
+        let template = if watched { template(charge()) } else { plain.unwrap() };
+        let workflow = workflow(&bank, template);
+        let tasker = Tasker::builder(store.clone()).register(workflow).build().unwrap();
         let worker = tasker.worker().start();
         tokio::time::sleep(Duration::from_secs(60)).await;
         let before = store.calls();

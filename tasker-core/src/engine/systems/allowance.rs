@@ -42,21 +42,20 @@ impl Allowance {
         if self.in_flight == 0 && self.last_call.elapsed() >= self.policy.window {
             self.start_anew();
         }
-        let free = self.in_flight < self.most || self.is_unlimited(slots);
+        let free = self.has_free() || self.is_unlimited(slots);
         if free {
-            self.exceed();
+            self.in_flight += 1;
+            self.last_call = Instant::now();
         }
         free
     }
 
-    /// Takes a place, whether or not there is one.
-    pub(super) fn exceed(&mut self) {
-        self.in_flight += 1;
-        self.last_call = Instant::now();
-    }
-
     pub(super) fn give_back(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    pub(super) const fn has_free(&self) -> bool {
+        self.in_flight < self.most
     }
 
     /// A call succeeded; with `wanted` there would have been more to call.

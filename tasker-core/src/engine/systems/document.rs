@@ -154,7 +154,8 @@ impl System {
             let mut after = before.clone();
             let answer = change(&mut after, now);
             let raised = escalation(&self.name, &before, &after);
-            let retracted = orphan.take().filter(|key| raised.as_ref().map(|it| &it.key) != Some(key));
+            let retracted =
+                orphan.take().filter(|key| raised.as_ref().map(|it| &it.key) != Some(key));
             let mut writes = Vec::new();
             if after != before {
                 writes.push(self.put(&after, version));
