@@ -56,6 +56,7 @@
 //! | put both together | [`Workflow`], or [`TaskHandler`] to prepare and refuse requests |
 //! | submit, watch, cancel, retry | [`Tasker`], [`TaskStatus`], [`Why`], [`HistoryEntry`], [`Event`] |
 //! | run the steps | [`Worker`] |
+//! | hear of what needs a person | [`EscalationSink`], [`Escalation`], [`Tasker::escalations`] |
 //! | check a deployment | [`Tasker::stranded`] |
 //! | keep the tasks | [`MemoryStore`], [`SqliteStore`], [`PostgresStore`], or your own [`StateStore`] |
 //!
@@ -65,6 +66,7 @@
 //!
 //! * `sqlite` (default): the embedded store, one file and no server.
 //! * `postgres`: the store for any number of workers on any number of machines.
+//! * `webhook`: escalations posted to a URL, signed.
 //! * `testing`: checks of workflows, their handlers and stores, for your own tests.
 //!
 #![cfg_attr(not(feature = "sqlite"), doc = "[`SqliteStore`]: #features")]
@@ -75,6 +77,9 @@ pub use tasker_core::*;
 pub use tasker_postgres::{self as postgres, PostgresStore};
 #[cfg(feature = "sqlite")]
 pub use tasker_sqlite::{self as sqlite, SqliteStore};
+
+#[cfg(feature = "webhook")]
+pub mod webhook;
 
 // The examples in README and guide are tests.
 #[cfg(doctest)]

@@ -31,6 +31,7 @@ fn a_payment_token_is_in_no_answer_no_log_and_no_file_but_the_workflows() {
         }
         let _ = shop.ask("POST", &format!("/retry_checkout/{task}"), &[], None);
     }
+    let _ = shop.get("/admin/tasks");
     for body in refusable(&wanted[0]) {
         let answer = shop.post_text("/checkout", &body);
         assert!((400..500).contains(&answer.status), "{body}: {answer:?}");

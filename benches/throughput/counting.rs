@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tasker::store::{
-    Applied, ClaimRequest, Claimed, Committed, Created, Heartbeat, NewTask, Renewed, StateStore,
-    StoreError, StoredTask, TaskChange, TaskQuery, TaskSummary, Then,
+    Applied, ClaimRequest, Claimed, Committed, Created, DocumentChange, DocumentQuery, Documents,
+    DocumentsWritten, Heartbeat, NewTask, Renewed, StateStore, StoreError, StoredTask, TaskChange,
+    TaskQuery, TaskSummary, Then,
 };
 use tasker::{TaskId, WorkerId, history::Author};
 use tokio::sync::Notify;
@@ -253,6 +254,19 @@ impl StateStore for CountingStore {
         self.inner.find(query).await
     }
 
+    async fn read_documents(&self, query: DocumentQuery) -> Result<Documents, StoreError> {
+        add(&self.counted.reads, 1);
+        self.inner.read_documents(query).await
+    }
+
+    async fn write_documents(
+        &self,
+        changes: Vec<DocumentChange>,
+    ) -> Result<DocumentsWritten, StoreError> {
+        add(&self.counted.commits, 1);
+        self.inner.write_documents(changes).await
+    }
+
     async fn wait_for_work(&self, worker: WorkerId, max: Duration) {
         self.inner.wait_for_work(worker, max).await;
     }
@@ -268,7 +282,7 @@ enum Kind {
 const fn kind(then: &Then) -> Kind {
     match then {
         Then::Keep => Kind::Keep,
-        Then::Queue { .. } => Kind::Queue,
+        Then::Queue { .. } | Then::Hold { .. } => Kind::Queue,
         Then::End { .. } => Kind::End,
     }
 }

@@ -125,8 +125,11 @@ impl Dialect {
     }
 }
 
-/// Opens a file that is nobody's but SQLite's, makes it if need be, and brings a table into being.
-pub(crate) async fn open_file(file: &Path, table: &'static str) -> Result<SqlitePool, sqlx::Error> {
+/// Opens a file that is nobody's but SQLite's, makes it if need be, and brings tables into being.
+pub(crate) async fn open_file(
+    file: &Path,
+    tables: &[&'static str],
+) -> Result<SqlitePool, sqlx::Error> {
     let options = SqliteConnectOptions::new()
         .filename(file)
         .create_if_missing(true)
@@ -136,7 +139,9 @@ pub(crate) async fn open_file(file: &Path, table: &'static str) -> Result<Sqlite
         .foreign_keys(true)
         .busy_timeout(Duration::from_secs(5));
     let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await?;
-    sqlx::raw_sql(table).execute(&pool).await?;
+    for table in tables {
+        sqlx::raw_sql(*table).execute(&pool).await?;
+    }
     Ok(pool)
 }
 
@@ -150,4 +155,23 @@ where
     F: Future<Output = T> + Send + 'static,
 {
     tokio::spawn(work).await
+}
+
+/// What an empty database goes with.
+#[cfg(test)]
+pub(crate) enum Kept {
+    Folder { _folder: tempfile::TempDir },
+    Server { _database: tasker_postgres_kit::Database },
+}
+
+/// Empty tables on each of the two databases; gone when their [`Kept`] is.
+#[cfg(test)]
+#[allow(clippy::expect_used, reason = "a test cannot go on without")]
+pub(crate) async fn empty(tables: &[&'static str]) -> Vec<(Database, Kept)> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = Database::in_file(&folder.path().join("shop.db"), tables).await.expect("a file");
+    let server = tasker_postgres_kit::Server::shared().await.expect("a server");
+    let database = server.database().await.expect("a database");
+    let schema = Database::on_postgres(database.url(), tables).await.expect("a schema");
+    vec![(file, Kept::Folder { _folder: folder }), (schema, Kept::Server { _database: database })]
 }

@@ -1,13 +1,17 @@
-//! The five steps of an order, one file each, and what they need to do their work.
+//! The five steps of an order, what undoes three of them, one file each, and what they need to do
+//! their work.
 
 mod create_order;
 mod process_payment;
+mod refund_payment;
+mod release_inventory;
 mod send_confirmation;
 mod update_inventory;
 mod validate_cart;
+mod withdraw_order;
 
 pub(crate) use create_order::PlacedOrder;
-use tasker::{TaskTemplate, Workflow};
+use tasker::{StepContext, TaskTemplate, Workflow};
 
 use crate::gateway::Gateway;
 use crate::inventory::Inventory;
@@ -28,8 +32,16 @@ pub(crate) fn process_order(template: TaskTemplate, shop: &Shop) -> Workflow {
     let Shop { gateway, inventory, orders, mailer } = shop.clone();
     Workflow::new(template)
         .step("ValidateCart", validate_cart::ValidateCart { inventory: inventory.clone() })
-        .step("ProcessPayment", process_payment::ProcessPayment { gateway })
-        .step("UpdateInventory", update_inventory::UpdateInventory { inventory })
-        .step("CreateOrder", create_order::CreateOrder { orders })
+        .step("ProcessPayment", process_payment::ProcessPayment { gateway: gateway.clone() })
+        .step("RefundPayment", refund_payment::RefundPayment { gateway })
+        .step("UpdateInventory", update_inventory::UpdateInventory { inventory: inventory.clone() })
+        .step("ReleaseInventory", release_inventory::ReleaseInventory { inventory })
+        .step("CreateOrder", create_order::CreateOrder { orders: orders.clone() })
+        .step("WithdrawOrder", withdraw_order::WithdrawOrder { orders })
         .step("SendConfirmation", send_confirmation::SendConfirmation { mailer })
+}
+
+/// The key under which the step did what is to be undone.
+fn undone_key(step: &StepContext) -> &str {
+    step.idempotency_key()
 }

@@ -1,6 +1,9 @@
 //! The shop on the web: its routes, and the rules that hold for every one of them.
 
+mod admin;
+mod body;
 mod checkout;
+mod demo;
 mod error;
 mod events;
 mod page;
@@ -27,6 +30,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::trace::TraceLayer;
 
+use crate::gateway::Gateway;
+use crate::handlers::Shop;
 use crate::inventory::Inventory;
 use crate::orders::Orders;
 use error::ApiError;
@@ -40,6 +45,7 @@ const WATCHERS: usize = 256;
 #[derive(Clone)]
 pub(crate) struct Web {
     pub(crate) tasker: Tasker,
+    pub(crate) gateway: Gateway,
     pub(crate) inventory: Inventory,
     pub(crate) orders: Orders,
     /// Cancelled when the shop closes: whoever is watching an order is let go.
@@ -48,13 +54,10 @@ pub(crate) struct Web {
 }
 
 impl Web {
-    pub(crate) fn new(
-        tasker: Tasker,
-        inventory: Inventory,
-        orders: Orders,
-        closing: CancellationToken,
-    ) -> Self {
-        Self { tasker, inventory, orders, closing, watchers: Arc::new(Semaphore::new(WATCHERS)) }
+    pub(crate) fn new(tasker: Tasker, shop: Shop, closing: CancellationToken) -> Self {
+        let Shop { gateway, inventory, orders, .. } = shop;
+        let watchers = Arc::new(Semaphore::new(WATCHERS));
+        Self { tasker, gateway, inventory, orders, closing, watchers }
     }
 }
 
@@ -64,6 +67,11 @@ pub(crate) fn routes(web: Web) -> Router {
         .route("/", get(page::index))
         .route("/assets/style.css", get(page::style))
         .route("/assets/app.js", get(page::script))
+        .route("/admin", get(page::admin))
+        .route("/assets/admin.css", get(page::admin_style))
+        .route("/assets/admin.js", get(page::admin_script))
+        .route("/admin/tasks", get(admin::tasks))
+        .route("/demo/gateway", get(demo::gateway).post(demo::switch))
         .route("/products", get(storage::products))
         .route("/orders/{order}", get(storage::order))
         .route("/checkout", post(checkout::submit))

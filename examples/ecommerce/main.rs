@@ -87,7 +87,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let narrator = tokio::spawn(console::narrate(tasker.events()));
     let lease = Duration::from_millis(args.lease);
     let worker = args.role.has_worker().then(|| tasker.worker().lease(lease).start());
-    let web = http::Web::new(tasker, shop.inventory, shop.orders, closing.clone());
+    let web = http::Web::new(tasker, shop, closing.clone());
     let taking_orders = async {
         match listener {
             Some(listener) => serve(listener, web, &closing).await,

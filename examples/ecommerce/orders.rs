@@ -1,7 +1,7 @@
 //! The orders that were placed.
 //!
 //! An order is known by its idempotency key: a repeat finds the order and its number, made when it
-//! was made first, be that yesterday.
+//! was made first, be that yesterday. One that is withdrawn stays on record.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -19,10 +19,15 @@ pub(crate) const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS {shop}orders (
     order_id        {identity},
     idempotency_key TEXT NOT NULL UNIQUE,
-    order_number    TEXT NOT NULL UNIQUE,
+    -- placed; for good: withdrawn
+    state           TEXT NOT NULL DEFAULT 'placed',
+    order_number    TEXT UNIQUE,
     -- everything else about the order, as JSON
-    details         TEXT NOT NULL,
-    placed_at       TEXT NOT NULL
+    details         TEXT,
+    placed_at       TEXT,
+    -- an order that was withdrawn before it was placed is a key and nothing else
+    CHECK (state = 'withdrawn'
+        OR (order_number IS NOT NULL AND details IS NOT NULL AND placed_at IS NOT NULL))
 ){strict};
 ";
 
@@ -48,9 +53,18 @@ pub(crate) struct OrderDetails {
 pub(crate) struct Order {
     pub(crate) order_id: i64,
     pub(crate) order_number: String,
+    /// `placed` or `withdrawn`.
+    pub(crate) state: String,
     pub(crate) placed_at: Timestamp,
     #[serde(flatten)]
     pub(crate) details: OrderDetails,
+}
+
+/// An order that there is no more.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub(crate) struct Withdrawal {
+    /// `None` if it was withdrawn before it was placed.
+    pub(crate) order_number: Option<String>,
 }
 
 /// Orders that cannot be read or written.
@@ -60,6 +74,8 @@ pub(crate) enum OrdersError {
     Unavailable(#[from] sqlx::Error),
     #[error("the details of an order cannot be read or written")]
     Unreadable(#[from] serde_json::Error),
+    #[error("the order was withdrawn")]
+    Withdrawn,
     #[error("no free order number for today")]
     NumbersUsedUp,
 }
@@ -104,11 +120,32 @@ impl Orders {
                         .bind(key.to_owned())
                         .fetch_one(self.database.pool())
                         .await?;
-                    return read(&row);
+                    return match row.get("state") {
+                        "withdrawn" => Err(OrdersError::Withdrawn),
+                        _ => read(&row),
+                    };
                 }
             }
         }
         Err(OrdersError::NumbersUsedUp)
+    }
+
+    /// Withdraws the order that was placed under a key; a repeat finds it withdrawn.
+    ///
+    /// A key that nothing was placed under is put on record as withdrawn: should the order arrive
+    /// late, it finds [`OrdersError::Withdrawn`]. So it does not matter which is first.
+    pub(crate) async fn withdraw(&self, key: &str) -> Result<Withdrawal, OrdersError> {
+        let row = self
+            .database
+            .query(
+                "INSERT INTO {shop}orders (idempotency_key, state) VALUES ($1, 'withdrawn')
+                 ON CONFLICT (idempotency_key) DO UPDATE SET state = 'withdrawn'
+                 RETURNING order_number",
+            )
+            .bind(key.to_owned())
+            .fetch_one(self.database.pool())
+            .await?;
+        Ok(Withdrawal { order_number: row.get("order_number") })
     }
 
     /// The order with an id or a number.
@@ -119,7 +156,10 @@ impl Orders {
         }
         let row = self
             .database
-            .query("SELECT * FROM {shop}orders WHERE order_id = $1 OR order_number = $2")
+            .query(
+                "SELECT * FROM {shop}orders
+                 WHERE details IS NOT NULL AND (order_id = $1 OR order_number = $2)",
+            )
             .bind(id_or_number.parse::<i64>().unwrap_or(-1))
             .bind(id_or_number.to_owned())
             .fetch_optional(self.database.pool())
@@ -133,6 +173,7 @@ fn read(row: &AnyRow) -> Result<Order, OrdersError> {
     Ok(Order {
         order_id: row.get("order_id"),
         order_number: row.get("order_number"),
+        state: row.get("state"),
         placed_at: placed_at
             .parse()
             .map_err(serde::de::Error::custom)
@@ -155,6 +196,7 @@ mod tests {
     use jiff::civil::date;
 
     use super::*;
+    use crate::database::empty;
 
     fn details() -> OrderDetails {
         OrderDetails {
@@ -190,5 +232,34 @@ mod tests {
         let by_number = orders.find(&first.order_number).await.expect("read").expect("there");
         assert_eq!(by_number.order_id, first.order_id);
         assert!(orders.find("ORD-20200101-00000000").await.expect("read").is_none());
+    }
+
+    #[tokio::test]
+    async fn an_order_that_is_withdrawn_stays_on_record_and_is_not_placed_again() {
+        for (database, _kept) in empty(&[TABLES]).await {
+            let orders = Orders::new(database);
+            let placed = orders.place("key", &details()).await.expect("placed");
+            let number = Some(placed.order_number.clone());
+            for _ in 0..2 {
+                let withdrawn = orders.withdraw("key").await.expect("withdrawn");
+                assert_eq!(withdrawn.order_number, number);
+            }
+            let found = orders.find(&placed.order_number).await.expect("read").expect("there");
+            assert_eq!((found.order_id, &*found.state), (placed.order_id, "withdrawn"));
+            let again = orders.place("key", &details()).await;
+            assert!(matches!(again, Err(OrdersError::Withdrawn)), "{again:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_order_that_comes_after_its_withdrawal_is_refused() {
+        for (database, _kept) in empty(&[TABLES]).await {
+            let orders = Orders::new(database);
+            assert_eq!(orders.withdraw("key").await.expect("on record").order_number, None);
+            let late = orders.place("key", &details()).await;
+            assert!(matches!(late, Err(OrdersError::Withdrawn)), "{late:?}");
+            assert!(orders.find("1").await.expect("read").is_none());
+            orders.place("other", &details()).await.expect("nobody withdrew that one");
+        }
     }
 }

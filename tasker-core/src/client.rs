@@ -1,28 +1,29 @@
 //! The door: submit tasks, look at them, act on them, start workers.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 
-use crate::decide::{self, Illegal};
 use crate::engine::{Shared, Systems, WorkerBuilder};
+use crate::escalation::{EscalationSink, LogSink};
 use crate::event::{Event, Events};
 use crate::handler::TaskHandler;
-use crate::history::Author;
 use crate::registry::{RegisterError, Registry};
-use crate::snapshot::Snapshot;
 use crate::status::{self, HistoryEntry, TaskStatus};
-use crate::store::{
-    Applied, Committed, StateStore, StoreError, StoredTask, TaskChange, TaskQuery, TaskSummary,
-};
+use crate::store::{StateStore, StoreError, TaskQuery, TaskSummary};
 use crate::{TaskId, Why};
 
 mod deploy;
+mod escalations;
+mod operate;
 mod submit;
 mod systems;
 
 pub use deploy::{Lack, Stranded, StrandedCursor, StrandedPage};
+pub use escalations::{EscalateError, EscalationCursor, EscalationPage, EscalationQuery};
+pub use operate::{OperateError, Operator, RetriedPage};
 pub use submit::{Receipt, SubmitError, TaskRequest};
 
 /// A handle on one store and the kinds of task that this process knows. Cheap to clone.
@@ -67,39 +68,7 @@ pub struct Tasker {
 pub struct TaskerBuilder {
     store: Arc<dyn StateStore>,
     handlers: Vec<(Arc<dyn TaskHandler>, bool)>,
-}
-
-/// Who acts on a task, and why; both are kept in its history.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Operator {
-    /// A name that says who it was.
-    pub name: String,
-    /// Why.
-    pub reason: String,
-}
-
-impl Operator {
-    /// An operator with a reason.
-    pub fn new(name: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { name: name.into(), reason: reason.into() }
-    }
-}
-
-/// Why an action on a task was not carried out.
-#[derive(Debug, thiserror::Error)]
-pub enum OperateError {
-    /// There is no such task.
-    #[error("there is no task {0}")]
-    NotFound(TaskId),
-    /// The state of the task does not allow it, perhaps since a moment ago.
-    #[error(transparent)]
-    Illegal(#[from] Illegal),
-    /// Others kept moving the task: look at it and try again.
-    #[error("the task is being moved by others: look at it and try again")]
-    Contended,
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
+    sinks: Vec<Arc<dyn EscalationSink>>,
 }
 
 /// Why the end of a task was not seen.
@@ -131,25 +100,48 @@ impl TaskerBuilder {
         self
     }
 
+    /// Adds a sink to which the workers of this process deliver escalations.
+    ///
+    /// Without any, escalations are written to the log; with one they are not, unless
+    /// [`LogSink`](crate::escalation::LogSink) is added too. All workers of a store should have the
+    /// same sinks under the same names: what is due at a worker that lacks a sink waits longer for
+    /// one that has it.
+    pub fn escalate_to(mut self, sink: impl EscalationSink) -> Self {
+        self.sinks.push(Arc::new(sink));
+        self
+    }
+
     /// Checks what was registered.
     ///
     /// # Errors
-    /// A template names handlers that were not given, or a kind of task is registered twice.
+    /// A template names handlers that were not given, or a kind of task or the name of a sink is
+    /// registered twice.
     pub fn build(self) -> Result<Tasker, RegisterError> {
         let mut registry = Registry::default();
         for (handler, partial) in self.handlers {
             registry.add(handler, partial)?;
         }
-        let workers = Mutex::default();
+        let mut sinks = self.sinks;
+        let mut names = BTreeSet::new();
+        if let Some(sink) = sinks.iter().find(|sink| !names.insert(sink.name())) {
+            return Err(RegisterError::DuplicateSink(sink.name().to_owned()));
+        }
+        if sinks.is_empty() {
+            sinks.push(Arc::new(LogSink));
+        }
         let systems = Systems::new(self.store.clone(), registry.systems());
-        let events = Events::new();
-        let shared = Shared { store: self.store, registry, events, workers, systems };
+        let shared = Shared {
+            store: self.store,
+            registry,
+            events: Events::new(),
+            workers: Mutex::default(),
+            systems,
+            sinks,
+            raised: Notify::new(),
+        };
         Ok(Tasker { shared: Arc::new(shared) })
     }
 }
-
-/// How often an action is decided anew when others move the task at the same time.
-const TRIES: usize = 16;
 
 /// How often the store is asked whether a task has ended that other processes may run.
 const WAIT_POLL: Duration = Duration::from_millis(250);
@@ -162,7 +154,7 @@ impl Tasker {
 
     /// Begins with a store that is shared, or chosen at run time.
     pub fn builder_on(store: Arc<dyn StateStore>) -> TaskerBuilder {
-        TaskerBuilder { store, handlers: Vec::new() }
+        TaskerBuilder { store, handlers: Vec::new(), sinks: Vec::new() }
     }
 
     /// Sets up a worker; [`WorkerBuilder::start`] starts it.
@@ -178,7 +170,8 @@ impl Tasker {
         Ok(self.shared.store.load(task).await?.as_ref().map(TaskStatus::of))
     }
 
-    /// Why a task and each of its steps is not moving; `None` if it is complete or there is none.
+    /// Why a task and each of its steps is not moving; `None` if there is none, or if all is well
+    /// with it: it is complete, compensated or resolved by a person.
     ///
     /// A task that has not ended always has a reason, and so has one that failed or was cancelled.
     /// Neither its context nor a result is in it.
@@ -256,68 +249,6 @@ impl Tasker {
                 return answer;
             }
         }
-    }
-
-    /// Stops a task: once this returns, nothing more of it is recorded.
-    ///
-    /// The worker that owns it learns of it within its poll, mostly at once: it starts nothing more
-    /// and tells the steps that run through their cancellation signal. What steps have done outside
-    /// is not undone.
-    ///
-    /// # Errors
-    /// [`OperateError::Illegal`] if it is complete or cancelled already; see there for the others.
-    pub async fn cancel(
-        &self,
-        task: TaskId,
-        operator: &Operator,
-    ) -> Result<TaskStatus, OperateError> {
-        self.operate(task, operator, decide::cancel).await
-    }
-
-    /// Puts a failed task back to work: failed steps get a new count of attempts, complete steps
-    /// do not run again.
-    ///
-    /// # Errors
-    /// [`OperateError::Illegal`] if it has not failed; see there for the others.
-    pub async fn retry(
-        &self,
-        task: TaskId,
-        operator: &Operator,
-    ) -> Result<TaskStatus, OperateError> {
-        self.operate(task, operator, decide::retry).await
-    }
-
-    /// Loads, decides and commits, anew as long as somebody else was quicker.
-    async fn operate(
-        &self,
-        id: TaskId,
-        operator: &Operator,
-        action: fn(&mut Snapshot, &str, jiff::Timestamp) -> Result<TaskChange, Illegal>,
-    ) -> Result<TaskStatus, OperateError> {
-        let author = Author::Operator(operator.name.clone());
-        for _ in 0..TRIES {
-            let stored = self.load(id).await?;
-            let mut task = Snapshot::replay(&stored);
-            let change = action(&mut task, &operator.reason, stored.now)?;
-            let rows = change.rows.clone();
-            match self.shared.store.commit(&author, vec![change]).await? {
-                Committed::Changes { now, applied } if applied == [Applied::Yes] => {
-                    for row in &rows {
-                        self.shared.events.tell_row(id, task.template(), now, row);
-                    }
-                    if task.state().is_terminal() {
-                        self.shared.events.ended(id);
-                    }
-                    return Ok(TaskStatus::of(&self.load(id).await?));
-                }
-                Committed::Changes { .. } | Committed::LeaseLost => {}
-            }
-        }
-        Err(OperateError::Contended)
-    }
-
-    async fn load(&self, task: TaskId) -> Result<StoredTask, OperateError> {
-        self.shared.store.load(task).await?.ok_or(OperateError::NotFound(task))
     }
 
     /// The lifecycle events of this process, from now on.

@@ -6,12 +6,13 @@
 //! leaves it as it will be once the change is committed; if the commit conflicts, throw the
 //! snapshot away, reload and decide again.
 
+pub(crate) mod compensate;
 mod finish;
 mod operate;
 mod outcome;
 mod start;
 
-pub use operate::{Illegal, cancel, retry};
+pub use operate::{Decision, Illegal, Order, Refused, operate};
 pub(crate) use outcome::Begun;
 pub use outcome::{Report, settle, settle_offer};
 pub use start::{MAX_DELIVERIES, hand_back, handler_of, may_run, offers, system_of};

@@ -1,13 +1,14 @@
 //! The body: workers, which own tasks and run their steps.
 //!
-//! Four small loops share one [`Core`]: `claim` gets tasks, `owner` holds them, asks `decide` and
-//! settles, `attempt` runs a step, `lease` keeps the worker alive and takes over dead ones. None of
-//! them decides anything about a task.
+//! Small loops share one [`Core`]: `claim` gets tasks, `owner` holds them, asks `decide` and
+//! settles, `attempt` runs a step, `lease` keeps the worker alive and takes over dead ones,
+//! `escalate` tells people. None of them decides anything about a task.
 
 mod arriving;
 mod attempt;
 mod care;
 mod claim;
+mod escalate;
 mod held;
 mod lease;
 mod lookout;
@@ -29,9 +30,11 @@ use std::time::Duration;
 use tokio::runtime::{Handle, Runtime, RuntimeFlavor};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
+use crate::escalation::EscalationSink;
 use crate::event::Events;
 use crate::registry::Registry;
 use crate::snapshot::Snapshot;
@@ -71,6 +74,10 @@ pub(crate) struct Shared {
     /// The workers of this process.
     pub(crate) workers: Mutex<Vec<Weak<Core>>>,
     pub(crate) systems: Systems,
+    /// Where escalations are delivered to.
+    pub(crate) sinks: Vec<Arc<dyn EscalationSink>>,
+    /// Told when this process has raised an escalation.
+    pub(crate) raised: Notify,
 }
 
 impl Shared {
@@ -134,6 +141,8 @@ pub(crate) struct Core {
     handlers: Handle,
     /// How many more steps the other workers could run, as the last heartbeat was told.
     others_spare: AtomicUsize,
+    /// When the first document is due, as the last heartbeat was told.
+    next_due: watch::Sender<Option<Instant>>,
     rejected: AtomicUsize,
 }
 
@@ -263,6 +272,7 @@ impl WorkerBuilder {
             idle: CancellationToken::new(),
             handlers,
             others_spare: AtomicUsize::new(0),
+            next_due: watch::Sender::new(None),
             rejected: AtomicUsize::new(0),
         });
         let mut loops = JoinSet::new();
@@ -271,6 +281,7 @@ impl WorkerBuilder {
         }
         loops.spawn(watched(core.clone(), claim::run(core.clone())));
         loops.spawn(watched(core.clone(), lease::run(core.clone())));
+        loops.spawn(watched(core.clone(), escalate::run(core.clone())));
         core.shared.attach(&core);
         Worker { core, loops, runtime }
     }
@@ -423,6 +434,11 @@ impl Core {
     fn stop(&self) {
         self.stop.cancel();
         self.check_idle();
+    }
+
+    /// Takes in how long it is until somebody should look at a document.
+    fn told_due(&self, next_due: Option<Duration>) {
+        self.next_due.send_replace(next_due.map(|wait| Instant::now() + wait));
     }
 
     fn tell(&self, task: TaskId, message: Message) {

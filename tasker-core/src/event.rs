@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::{broadcast, oneshot};
 
+use crate::action::ActionKind;
 use crate::history::{AfterFailure, Failure, Occurrence, Transition};
 use crate::{Json, TaskId, TaskTemplate};
 
@@ -116,6 +117,39 @@ pub enum EventKind {
     SystemClosed {
         /// The system.
         system: String,
+    },
+    /// What the steps of the task did is undone from here on.
+    TaskCompensating,
+    /// What the steps of the task did has been undone.
+    TaskCompensated,
+    /// What a step did has been undone.
+    StepCompensated {
+        /// The step.
+        step: String,
+        /// The number of the attempt; 0 if a person has done it.
+        attempt: u32,
+        /// How long it ran.
+        ran_for: Duration,
+    },
+    /// An attempt to undo what a step did failed.
+    StepCompensationFailed {
+        /// The step.
+        step: String,
+        /// The number of the attempt.
+        attempt: u32,
+        /// How long it ran.
+        ran_for: Duration,
+        /// Why.
+        failure: Failure,
+        /// How long until the next one may start; `None` if there is to be none.
+        retry_in: Option<Duration>,
+    },
+    /// An operator did something else to the task.
+    TaskOperated {
+        /// What.
+        action: ActionKind,
+        /// To which step, if to one.
+        step: Option<String>,
     },
 }
 
@@ -259,8 +293,31 @@ fn kinds(template: &TaskTemplate, row: &Transition) -> Vec<EventKind> {
             let reason = format!("{deliveries} workers were lost with the task in a row");
             vec![EventKind::TaskEscalated { step: None, failure: None, reason }]
         }
-        Occurrence::Retried { .. } => vec![EventKind::TaskRetried],
-        Occurrence::Cancelled { .. } => vec![EventKind::TaskCancelled],
-        Occurrence::Reopened | Occurrence::WorkerLost { .. } => Vec::new(),
+        Occurrence::Compensated => {
+            vec![EventKind::StepCompensated { step: step(), attempt, ran_for }]
+        }
+        Occurrence::CompensationFailed { failure, next } => {
+            let (step, failure) = (step(), failure.clone());
+            let retry_in = match *next {
+                AfterFailure::RetryIn(retry_in) => Some(retry_in),
+                AfterFailure::WaitForSystem | AfterFailure::FallBack => Some(Duration::ZERO),
+                AfterFailure::GiveUp => None,
+            };
+            vec![EventKind::StepCompensationFailed { step, attempt, ran_for, failure, retry_in }]
+        }
+        Occurrence::Operated(operation) => match operation.action {
+            ActionKind::Retry => vec![EventKind::TaskRetried],
+            ActionKind::Cancel => vec![EventKind::TaskCancelled],
+            action => {
+                let step = operation.step.map(|step| template.step(step).name.clone());
+                vec![EventKind::TaskOperated { action, step }]
+            }
+        },
+        Occurrence::CompensationBegun => vec![EventKind::TaskCompensating],
+        Occurrence::Reopened
+        | Occurrence::Resolved { .. }
+        | Occurrence::Skipped { .. }
+        | Occurrence::LimitChanged { .. }
+        | Occurrence::WorkerLost { .. } => Vec::new(),
     }
 }

@@ -15,7 +15,7 @@ mod context;
 mod workflow;
 
 pub use completion::Completion;
-pub(crate) use completion::{Output, unstorable};
+pub(crate) use completion::Output;
 pub use context::StepContext;
 pub(crate) use context::{AttemptTime, StepInput};
 pub use workflow::{MissingHandlers, Workflow};

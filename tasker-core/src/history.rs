@@ -4,12 +4,16 @@
 //! once and never changed; two writers that both want to add row n cannot both succeed. Rows carry
 //! durations; the store adds the one timestamp.
 
+mod columns;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Json, StepIndex, WorkerId};
+pub use self::columns::{OccurrenceColumns, UnreadableRow};
+use crate::action::ActionKind;
+use crate::{Json, StepIndex, StepState, TaskState, WorkerId};
 
 /// A row of a task's history as `decide` concludes it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -72,22 +76,36 @@ pub enum Occurrence {
         /// What follows from it.
         next: AfterFailure,
     },
-    /// An operator gave a failed step a new count of attempts.
+    /// A step is to run again, with a new count of attempts: an operator wants it to.
     Reopened,
-    /// An operator put a failed task back to work.
-    Retried {
-        /// Why.
-        reason: String,
-        /// When the task had failed.
-        failed_at: Option<Timestamp>,
+    /// An operator gave a step's result.
+    Resolved {
+        /// What the operator gave.
+        result: Json,
     },
-    /// Somebody stopped the task.
-    Cancelled {
-        /// Why.
-        reason: String,
-        /// When the task had failed, if it had.
-        failed_at: Option<Timestamp>,
+    /// An operator lets the task go on without a step.
+    Skipped {
+        /// Whether the step may have begun.
+        begun: bool,
     },
+    /// An operator changed how often a step is attempted.
+    LimitChanged {
+        /// All attempts of one count together.
+        limit: u32,
+    },
+    /// What a step did was undone: by its compensation, or with attempt 0 by a person.
+    Compensated,
+    /// An attempt to undo what a step did failed.
+    CompensationFailed {
+        /// Why.
+        failure: Failure,
+        /// What follows from it.
+        next: AfterFailure,
+    },
+    /// An operator acted on the task.
+    Operated(Box<Operation>),
+    /// The task failed for good, and what its steps did is undone from here on.
+    CompensationBegun,
     /// The worker that owned the task was lost; another one takes it over.
     WorkerLost {
         /// The incarnation whose lease ran out.
@@ -98,6 +116,77 @@ pub enum Occurrence {
         /// How often in a row a worker was lost with the task before anything was recorded.
         deliveries: u32,
     },
+}
+
+/// What an operator did, and what it changed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Operation {
+    /// What was done.
+    pub action: ActionKind,
+    /// To which step, if to one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<StepIndex>,
+    /// Why.
+    pub reason: String,
+    /// What tells a repetition from another order, if the operator said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<OrderKey>,
+    /// When the task had ended, if it had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// What was.
+    pub before: Aspect,
+    /// What is from then on.
+    pub after: Aspect,
+}
+
+/// What tells that an order is the repetition of one that was carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct OrderKey {
+    /// What the operator calls the order.
+    pub key: String,
+    /// A digest of what was ordered.
+    pub digest: String,
+}
+
+/// The side of a task that an operator's action changes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Aspect {
+    /// The state of the task.
+    pub state: TaskState,
+    /// The state of the step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<StepState>,
+    /// The attempts at the step that count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
+    /// How often the step is attempted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// The input of the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<Json>,
+    /// The result of the step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Json>,
+    /// Until when the task was not to start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wake_at: Option<Timestamp>,
+}
+
+impl Aspect {
+    /// The state of the task and no more.
+    pub const fn of(state: TaskState) -> Self {
+        Self {
+            state,
+            step: None,
+            attempts: None,
+            limit: None,
+            context: None,
+            result: None,
+            wake_at: None,
+        }
+    }
 }
 
 /// What follows from a failed attempt.
@@ -163,112 +252,19 @@ impl FailureClass {
     }
 }
 
-/// The columns of an [`Occurrence`], for stores that keep rows.
-///
-/// A result stands in a column of its own so that it is stored as it is, and everything else that
-/// an occurrence says stands in `detail`, a small JSON document that no store looks into.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OccurrenceColumns {
-    /// The kind of occurrence, such as `completed`.
-    pub kind: String,
-    /// The result of a completed attempt.
-    pub result: Option<Json>,
-    /// The rest.
-    pub detail: Option<Json>,
-}
-
-/// A stored row that this version of Tasker cannot read.
-#[derive(Debug, thiserror::Error)]
-#[error("a history row of kind `{kind}` cannot be read: it is damaged or of a later version")]
-pub struct UnreadableRow {
-    kind: String,
-    #[source]
-    source: Option<serde_json::Error>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct FailedDetail {
-    failure: Failure,
-    next: AfterFailure,
-}
-
-#[derive(Serialize, Deserialize)]
-struct ReasonDetail {
-    reason: String,
-    failed_at: Option<Timestamp>,
-}
-
-impl Occurrence {
-    /// The kind of occurrence, such as `completed`.
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::Completed { .. } => "completed",
-            Self::Failed { .. } => "failed",
-            Self::Reopened => "reopened",
-            Self::Retried { .. } => "retried",
-            Self::Cancelled { .. } => "cancelled",
-            Self::WorkerLost { .. } => "worker_lost",
-            Self::Quarantined { .. } => "quarantined",
-        }
-    }
-
-    /// The occurrence in columns.
-    ///
-    /// # Errors
-    /// None in practice: everything in an occurrence has a JSON form.
-    pub fn to_columns(&self) -> Result<OccurrenceColumns, serde_json::Error> {
-        let (result, detail) = match self {
-            Self::Completed { result } => (Some(result.clone()), None),
-            Self::Failed { failure, next } => {
-                let detail = FailedDetail { failure: failure.clone(), next: *next };
-                (None, Some(Json::of(&detail)?))
-            }
-            Self::Reopened => (None, None),
-            Self::Retried { reason, failed_at } | Self::Cancelled { reason, failed_at } => {
-                let detail = ReasonDetail { reason: reason.clone(), failed_at: *failed_at };
-                (None, Some(Json::of(&detail)?))
-            }
-            Self::WorkerLost { worker } => (None, Some(Json::of(worker)?)),
-            Self::Quarantined { deliveries } => (None, Some(Json::of(deliveries)?)),
-        };
-        Ok(OccurrenceColumns { kind: self.kind().to_owned(), result, detail })
-    }
-
-    /// The occurrence that some columns hold.
-    ///
-    /// # Errors
-    /// The row is damaged, or of a kind that a later version of Tasker wrote.
-    pub fn from_columns(columns: OccurrenceColumns) -> Result<Self, UnreadableRow> {
-        let OccurrenceColumns { kind, result, detail } = columns;
-        let unreadable = |source| UnreadableRow { kind: kind.clone(), source };
-        let detail = detail.ok_or_else(|| unreadable(None));
-        Ok(match kind.as_str() {
-            "completed" => Self::Completed { result: result.ok_or_else(|| unreadable(None))? },
-            "failed" => {
-                let FailedDetail { failure, next } =
-                    detail?.to().map_err(|error| unreadable(Some(error)))?;
-                Self::Failed { failure, next }
-            }
-            "reopened" => Self::Reopened,
-            "retried" => {
-                let ReasonDetail { reason, failed_at } =
-                    detail?.to().map_err(|error| unreadable(Some(error)))?;
-                Self::Retried { reason, failed_at }
-            }
-            "cancelled" => {
-                let ReasonDetail { reason, failed_at } =
-                    detail?.to().map_err(|error| unreadable(Some(error)))?;
-                Self::Cancelled { reason, failed_at }
-            }
-            "worker_lost" => {
-                let worker = detail?.to().map_err(|error| unreadable(Some(error)))?;
-                Self::WorkerLost { worker }
-            }
-            "quarantined" => {
-                let deliveries = detail?.to().map_err(|error| unreadable(Some(error)))?;
-                Self::Quarantined { deliveries }
-            }
-            _ => return Err(unreadable(None)),
-        })
-    }
+/// Why a result cannot be stored, if it cannot.
+pub(crate) fn unstorable(result: &Json, max_bytes: usize) -> Option<Failure> {
+    let bytes = result.as_str().len();
+    let (code, message) = if bytes > max_bytes {
+        let message = format!(
+            "the result has {bytes} bytes of JSON and {max_bytes} are allowed: \
+             store it elsewhere and return where"
+        );
+        ("RESULT_TOO_LARGE", message)
+    } else if result.has_nul() {
+        ("RESULT_HAS_NUL", "the result has a NUL character, which cannot be stored".to_owned())
+    } else {
+        return None;
+    };
+    Some(Failure { class: FailureClass::Unstorable, code: code.to_owned(), message })
 }

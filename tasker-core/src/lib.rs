@@ -79,6 +79,7 @@
 //!
 //! * `testing`: checks of workflows and their handlers, and the conformance suite for stores.
 
+mod action;
 pub mod breaker;
 mod client;
 pub mod dag;
@@ -101,13 +102,16 @@ mod template;
 pub mod testing;
 mod why;
 
+pub use action::{Action, ActionKind};
 pub use async_trait::async_trait;
 pub use breaker::{SystemPolicy, SystemStatus};
 pub use client::{
-    Lack, OperateError, Operator, Receipt, Stranded, StrandedCursor, StrandedPage, SubmitError,
-    TaskRequest, Tasker, TaskerBuilder, WaitError,
+    EscalateError, EscalationCursor, EscalationPage, EscalationQuery, Lack, OperateError, Operator,
+    Receipt, RetriedPage, Stranded, StrandedCursor, StrandedPage, SubmitError, TaskRequest, Tasker,
+    TaskerBuilder, WaitError,
 };
 pub use engine::{Worker, WorkerBuilder};
+pub use escalation::{Escalation, EscalationSink, EscalationState, Incident, SinkError};
 pub use event::{Event, EventKind};
 pub use handler::{
     Completion, MissingHandlers, Refusal, StepContext, StepError, StepHandler, StepOutput,
@@ -119,7 +123,7 @@ pub use json::Json;
 pub use priority::{Priority, UnknownPriority};
 pub use registry::RegisterError;
 pub use retry::{Backoff, RetryPolicy, Strategy};
-pub use status::{HistoryEntry, Progress, StepStatus, TaskStatus};
+pub use status::{CompensationStatus, HistoryEntry, Progress, StepStatus, TaskStatus};
 pub use store::memory::MemoryStore;
 pub use store::{StateStore, StoreError, TaskQuery, TaskSummary};
 pub use task::{StepState, TaskId, TaskState, UnknownState, WorkerId};

@@ -38,6 +38,9 @@ pub enum RegisterError {
     /// There is one for the same namespace, name and version: give one of them another version.
     #[error("task `{0}` is registered twice")]
     Duplicate(String),
+    /// There are two sinks for escalations of this name: give one of them another name.
+    #[error("sink `{0}` is registered twice")]
+    DuplicateSink(String),
 }
 
 impl Registry {
@@ -68,7 +71,8 @@ impl Registry {
         for step in template.steps() {
             // Who cannot make the call is no use to a task that waits for it.
             let Some(system) = &step.dependent_system else { continue };
-            if handler.step_handler(&step.handler).is_some() {
+            let mut callers = std::iter::once(&step.handler).chain(&step.compensate_with);
+            if callers.any(|name| handler.step_handler(name).is_some()) {
                 let route = Route::to_system(&template, system);
                 parked.entry(system.clone()).or_default().insert(route);
                 let policy = || template.system_policy(system);

@@ -4,6 +4,8 @@
 //! [`Snapshot::replay`] folds a whole history, `decide` one more row, and both by the same code, so
 //! a task that is resumed stands where it stood.
 
+mod derive;
+mod fold;
 mod step;
 
 use std::collections::BTreeSet;
@@ -12,11 +14,19 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-pub(crate) use self::step::Results;
 pub use self::step::Step;
-use crate::history::{AfterFailure, Occurrence, Transition};
-use crate::store::StoredTask;
-use crate::{Json, OnFailure, StepIndex, StepState, TaskId, TaskState, TaskTemplate};
+pub(crate) use self::step::{Outcome, Results, Undone};
+use crate::history::{Occurrence, OrderKey, Transition};
+use crate::{Json, StepIndex, StepState, TaskId, TaskState, TaskTemplate};
+
+/// Which way a task goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Its steps run.
+    Forward,
+    /// What its steps did is undone.
+    Compensating,
+}
 
 /// What a step waits for that is set aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,15 +46,25 @@ pub struct Snapshot {
     state: TaskState,
     version: u64,
     ended_at: Option<Timestamp>,
+    /// While it is queued: when it may be claimed.
+    wake_at: Option<Timestamp>,
     steps: Vec<Step>,
     results: Results,
     /// Rows in the task's own log.
     seq: u32,
+    phase: Phase,
+    /// Until when it was not to start, when it was paused.
+    held_until: Option<Timestamp>,
+    /// The orders that operators gave a key.
+    orders: Vec<OrderKey>,
+    /// How often what a step did was undone, all together.
+    rounds: u32,
     /// How often in a row a worker was lost with it before anything was recorded.
     lost: u32,
-    /// Steps that have not ended.
+    /// Steps that have not ended; while it compensates, those that are to be undone.
     open: usize,
-    /// Steps that failed for good and take the task with them.
+    /// Steps that failed for good and take the task with them; while it compensates, those that
+    /// could not be undone.
     failed: usize,
     /// Steps that its owner has taken to run.
     running: usize,
@@ -58,28 +78,13 @@ pub struct Snapshot {
 impl Snapshot {
     /// A task that was stored this moment and has no history.
     pub fn fresh(id: TaskId, template: Arc<TaskTemplate>, context: Json, version: u64) -> Self {
-        let steps: Vec<_> = (0u32..)
-            .zip(template.steps())
-            .map(|(index, _)| {
-                let waiting_for = template.dag().parents(StepIndex(index)).len() as u32;
-                let state = if waiting_for == 0 { StepState::Ready } else { StepState::Blocked };
-                Step {
-                    state,
-                    seq: 0,
-                    attempts: 0,
-                    counted: 0,
-                    ready_at: None,
-                    fell_back: false,
-                    failure: None,
-                    waiting_for,
-                }
-            })
-            .collect();
-        let ready = (0u32..)
-            .zip(&steps)
-            .filter(|(_, step)| step.state == StepState::Ready)
-            .map(|(index, _)| StepIndex(index))
-            .collect();
+        let mut task = Self::blank(id, template, context, version);
+        task.derive();
+        task
+    }
+
+    fn blank(id: TaskId, template: Arc<TaskTemplate>, context: Json, version: u64) -> Self {
+        let steps = vec![Step::new(); template.steps().len()];
         Self {
             id,
             open: steps.len(),
@@ -90,147 +95,19 @@ impl Snapshot {
             version,
             state: TaskState::InProgress,
             ended_at: None,
+            wake_at: None,
             seq: 0,
+            phase: Phase::Forward,
+            held_until: None,
+            orders: Vec::new(),
+            rounds: 0,
             lost: 0,
             failed: 0,
             running: 0,
             degraded: false,
-            ready,
+            ready: BTreeSet::new(),
             parked: Vec::new(),
         }
-    }
-
-    /// The task that a store read back: its graph folded with its history.
-    pub fn replay(stored: &StoredTask) -> Self {
-        let template = stored.template.clone();
-        let mut task = Self::fresh(stored.id, template, stored.context.clone(), stored.version);
-        task.state = stored.state;
-        task.ended_at = stored.ended_at;
-        for row in &stored.rows {
-            task.apply(&row.transition, row.at);
-        }
-        // The logs are independent of each other but for this: a loss counts as long as nothing
-        // was recorded after it.
-        let losses = |what: &Occurrence| matches!(what, Occurrence::WorkerLost { .. });
-        let settled = stored.rows.iter().filter(|row| !losses(&row.transition.what));
-        let settled = settled.map(|row| row.at).max();
-        let lost = stored.rows.iter().filter(|row| losses(&row.transition.what));
-        task.lost = lost.filter(|row| settled.is_none_or(|at| row.at > at)).count() as u32;
-        if matches!(task.state, TaskState::Cancelled) {
-            task.cancel_steps();
-        }
-        task
-    }
-
-    /// Folds one more row into the task.
-    pub(crate) fn apply(&mut self, row: &Transition, at: Timestamp) {
-        let Some(index) = row.step else {
-            self.seq = self.seq.max(row.seq);
-            return match row.what {
-                Occurrence::WorkerLost { .. } => self.lost += 1,
-                Occurrence::Retried { .. } => self.lost = 0,
-                Occurrence::Cancelled { .. }
-                | Occurrence::Quarantined { .. }
-                | Occurrence::Reopened
-                | Occurrence::Completed { .. }
-                | Occurrence::Failed { .. } => {}
-            };
-        };
-        let Some(before) = self.steps.get(index.get()).map(|step| step.state) else {
-            // A damaged history must not take down who reads it.
-            return;
-        };
-        self.lost = 0;
-        if before == StepState::InProgress {
-            self.running = self.running.saturating_sub(1);
-        }
-        let step = &mut self.steps[index.get()];
-        step.seq = step.seq.max(row.seq);
-        if row.attempt > 0 {
-            step.attempts = step.attempts.max(row.attempt);
-            step.counted += 1;
-        }
-        step.ready_at = None;
-        match &row.what {
-            Occurrence::Completed { result } => {
-                self.results.set(index, result.clone());
-                step.failure = None;
-                step.state = StepState::Complete;
-                self.degraded |= step.fell_back;
-                self.open = self.open.saturating_sub(1);
-                self.ready.remove(&index);
-                self.release_children(index);
-            }
-            Occurrence::Failed { failure, next } => {
-                step.failure = Some(failure.clone());
-                match next {
-                    AfterFailure::RetryIn(wait) => {
-                        step.ready_at = at.checked_add(*wait).ok();
-                        self.make_ready(index);
-                    }
-                    AfterFailure::WaitForSystem => {
-                        step.counted -= 1;
-                        self.make_ready(index);
-                    }
-                    AfterFailure::FallBack => {
-                        step.fell_back = true;
-                        step.counted = 0;
-                        self.make_ready(index);
-                    }
-                    AfterFailure::GiveUp => {
-                        step.state = StepState::Error;
-                        self.open = self.open.saturating_sub(1);
-                        self.ready.remove(&index);
-                        if self.template.step(index).on_failure == OnFailure::Continue {
-                            self.degraded = true;
-                            self.release_children(index);
-                        } else {
-                            self.failed += 1;
-                        }
-                    }
-                }
-            }
-            Occurrence::Reopened => {
-                step.counted = 0;
-                step.fell_back = false;
-                self.open += 1;
-                self.failed = self.failed.saturating_sub(1);
-                self.make_ready(index);
-            }
-            Occurrence::Retried { .. }
-            | Occurrence::Cancelled { .. }
-            | Occurrence::WorkerLost { .. }
-            | Occurrence::Quarantined { .. } => {}
-        }
-    }
-
-    fn make_ready(&mut self, index: StepIndex) {
-        self.steps[index.get()].state = StepState::Ready;
-        self.ready.insert(index);
-    }
-
-    /// Tells the children of a step that it no longer holds them up.
-    fn release_children(&mut self, index: StepIndex) {
-        let template = self.template.clone();
-        for &child in template.dag().children(index) {
-            let step = &mut self.steps[child.get()];
-            step.waiting_for = step.waiting_for.saturating_sub(1);
-            if step.waiting_for == 0 && step.state == StepState::Blocked {
-                step.state = StepState::Ready;
-                self.ready.insert(child);
-            }
-        }
-    }
-
-    fn cancel_steps(&mut self) {
-        for step in &mut self.steps {
-            if !step.state.is_terminal() {
-                step.state = StepState::Cancelled;
-            }
-        }
-        self.ready.clear();
-        self.parked.clear();
-        self.running = 0;
     }
 
     /// Takes the steps that may run now; they count as running from here on.
@@ -241,12 +118,11 @@ impl Snapshot {
             return Vec::new();
         }
         let steps = &self.steps;
-        let due = |index: &StepIndex| steps[index.get()].ready_at.is_none_or(|at| at <= now);
+        let due = |index: &StepIndex| steps[index.get()].ready_at().is_none_or(|at| at <= now);
         let (taken, later): (Vec<_>, Vec<_>) = self.ready.iter().partition(|index| due(index));
         self.ready = later.into_iter().collect();
-        self.running += taken.len();
         for index in &taken {
-            self.steps[index.get()].state = StepState::InProgress;
+            self.mark_taken(*index);
         }
         taken
     }
@@ -254,26 +130,39 @@ impl Snapshot {
     /// Takes one step that runs already, though the task was read anew.
     pub(crate) fn take(&mut self, index: StepIndex) {
         if self.ready.remove(&index) {
-            self.steps[index.get()].state = StepState::InProgress;
-            self.running += 1;
+            self.mark_taken(index);
         }
+    }
+
+    fn mark_taken(&mut self, index: StepIndex) {
+        let step = &mut self.steps[index.get()];
+        step.taken = true;
+        if !step.undoing {
+            step.state = StepState::InProgress;
+        }
+        self.running += 1;
     }
 
     /// Gives back a step that was taken and not run.
     pub fn give_back(&mut self, index: StepIndex) {
-        if self.steps[index.get()].state == StepState::InProgress {
-            self.running = self.running.saturating_sub(1);
+        if self.untake(index) {
             self.make_ready(index);
         }
     }
 
     /// Sets aside a step that was taken and that the owner cannot run for want of something.
     pub fn park(&mut self, index: StepIndex, want: Want) {
-        if self.steps[index.get()].state == StepState::InProgress {
-            self.running = self.running.saturating_sub(1);
-            self.steps[index.get()].state = StepState::Ready;
+        if self.untake(index) {
+            self.make_ready(index);
+            self.ready.remove(&index);
             self.parked.push((index, want));
         }
+    }
+
+    fn untake(&mut self, index: StepIndex) -> bool {
+        let was_taken = std::mem::take(&mut self.steps[index.get()].taken);
+        self.running = self.running.saturating_sub(usize::from(was_taken));
+        was_taken
     }
 
     /// When the next step that waits for a retry may run.
@@ -282,35 +171,42 @@ impl Snapshot {
             // Nothing more will begin.
             return None;
         }
-        self.ready.iter().filter_map(|index| self.steps[index.get()].ready_at).min()
+        self.ready.iter().filter_map(|index| self.steps[index.get()].ready_at()).min()
     }
 
     pub(crate) fn set_state(&mut self, state: TaskState) {
-        debug_assert!(self.state.may_become(state), "{} may not become {state}", self.state);
+        debug_assert!(
+            self.state == state || self.state.may_become(state),
+            "{} may not become {state}",
+            self.state
+        );
+        let was_cancelled = self.state == TaskState::Cancelled;
         self.state = state;
-        if state == TaskState::Cancelled {
-            self.cancel_steps();
+        let turned = self.turn(state);
+        if turned || was_cancelled || state == TaskState::Cancelled {
+            self.derive();
         }
+    }
+
+    /// Goes the way that a state stands for; false if it is on that way already.
+    fn turn(&mut self, state: TaskState) -> bool {
+        let phase = match state {
+            TaskState::Pending => Phase::Forward,
+            TaskState::Compensating => Phase::Compensating,
+            TaskState::InProgress
+            | TaskState::Paused
+            | TaskState::Complete
+            | TaskState::Error
+            | TaskState::Cancelled
+            | TaskState::Compensated
+            | TaskState::ResolvedManually => return false,
+        };
+        std::mem::replace(&mut self.phase, phase) != phase
     }
 
     /// The next row of the task's own log.
     pub(crate) fn own_row(&self, what: Occurrence) -> Transition {
         Transition { step: None, seq: self.seq + 1, attempt: 0, ran_for: Duration::ZERO, what }
-    }
-
-    /// The parents that hold a step up, while it is blocked.
-    pub(crate) fn waits_for(&self, index: StepIndex) -> impl Iterator<Item = StepIndex> {
-        let parents = self.template.dag().parents(index).iter().copied();
-        parents.filter(|parent| match self.steps[parent.get()].state {
-            StepState::Complete | StepState::Skipped | StepState::ResolvedManually => false,
-            StepState::Error => self.template.step(*parent).on_failure != OnFailure::Continue,
-            StepState::Blocked
-            | StepState::Ready
-            | StepState::InProgress
-            | StepState::Cancelled
-            | StepState::Compensating
-            | StepState::Compensated => true,
-        })
     }
 
     pub(crate) const fn lost(&self) -> u32 {
@@ -333,7 +229,43 @@ impl Snapshot {
         &self.parked
     }
 
-    /// Whether a step failed for good and takes the task with it.
+    pub(crate) const fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    pub(crate) const fn wake_at(&self) -> Option<Timestamp> {
+        self.wake_at
+    }
+
+    pub(crate) const fn held_until(&self) -> Option<Timestamp> {
+        self.held_until
+    }
+
+    /// The order that an operator gave this key.
+    pub(crate) fn order(&self, key: &str) -> Option<&OrderKey> {
+        self.orders.iter().find(|order| order.key == key)
+    }
+
+    /// All attempts of one count at a step together, the first included: as the template says,
+    /// unless an operator changed it.
+    pub fn retry_limit(&self, index: StepIndex) -> u32 {
+        let limit = self.steps[index.get()].limit();
+        limit.unwrap_or_else(|| self.template.step(index).retry.most_attempts())
+    }
+
+    /// How often what a step rests on, or what it did itself, was undone: what it does from then on
+    /// is another deed for the world outside.
+    pub(crate) fn round(&self, index: StepIndex) -> u32 {
+        if self.rounds == 0 {
+            return 0;
+        }
+        let above = self.template.dag().ancestors(index);
+        let own = self.steps[index.get()].rounds();
+        above.into_iter().fold(own, |sum, above| sum + self.steps[above.get()].rounds())
+    }
+
+    /// Whether a step failed for good and takes the task with it; while the task compensates,
+    /// whether a step could not be undone.
     pub const fn has_failed(&self) -> bool {
         self.failed > 0
     }
@@ -348,7 +280,7 @@ impl Snapshot {
         &self.template
     }
 
-    /// Its input.
+    /// Its input, as an operator last edited it.
     pub const fn context(&self) -> &Json {
         &self.context
     }
@@ -358,7 +290,7 @@ impl Snapshot {
         self.state
     }
 
-    /// Whether an optional step failed or a fallback took over.
+    /// Whether an optional step failed, a fallback took over, or an operator skipped a step.
     pub const fn degraded(&self) -> bool {
         self.degraded
     }

@@ -5,8 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
+#[cfg(doc)]
+use crate::ActionKind;
 use crate::decide;
-use crate::history::{AfterFailure, Author, Failure, Occurrence, Recorded};
+use crate::history::{AfterFailure, Aspect, Author, Failure, Occurrence, Operation, Recorded};
 use crate::snapshot::Snapshot;
 use crate::store::StoredTask;
 use crate::{Json, Priority, StepIndex, StepState, StepTemplate, TaskId, TaskState, TaskType};
@@ -23,9 +25,10 @@ pub struct TaskStatus {
     pub priority: Priority,
     /// Its state.
     pub state: TaskState,
-    /// Whether an optional step failed or a fallback took over.
+    /// Whether an optional step failed, a fallback took over or an operator skipped a step; so far,
+    /// while it runs.
     pub degraded: bool,
-    /// Its input.
+    /// Its input, as an operator last edited it.
     pub context: Json,
     /// Counts claims, releases, ends and operators' actions.
     pub version: u64,
@@ -42,7 +45,7 @@ pub struct TaskStatus {
 /// How many steps have succeeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Progress {
-    /// Steps that are complete.
+    /// Steps that are complete, or whose result an operator gave.
     pub completed: usize,
     /// All steps.
     pub total: usize,
@@ -76,13 +79,30 @@ pub struct StepStatus {
     pub retry_limit: u32,
     /// While it waits for a retry: when that may start.
     pub retry_at: Option<Timestamp>,
-    /// When its latest attempt that has ended began.
+    /// When its latest attempt that has ended began; of those to undo it, if there are any.
     pub started_at: Option<Timestamp>,
     /// When that attempt ended.
     pub ended_at: Option<Timestamp>,
     /// What it returned.
     pub result: Option<Json>,
     /// How its latest attempt failed; `None` once one has succeeded.
+    pub failure: Option<Failure>,
+    /// How far it is undone, if that is to be done or was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compensation: Option<CompensationStatus>,
+}
+
+/// How far a step is undone.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct CompensationStatus {
+    /// The name of the handler that undoes it.
+    pub handler: String,
+    /// Attempts that have ended.
+    pub attempts: u32,
+    /// Those of them that count against the limit, which is the step's.
+    pub attempts_counted: u32,
+    /// How the latest of them failed; `None` once one has succeeded.
     pub failure: Option<Failure>,
 }
 
@@ -92,8 +112,11 @@ pub struct StepStatus {
 pub struct HistoryEntry {
     /// When it was recorded.
     pub at: Timestamp,
-    /// What happened: `submitted`, then for steps `completed`, `failed` and `reopened`, for the task
-    /// `retried`, `cancelled`, `worker_lost`, `quarantined`, `task_complete` and `task_error`.
+    /// What happened: `submitted`, then for steps `completed`, `failed`, `reopened`, `resolved`,
+    /// `skipped`, `limit_changed`, `compensated` and `compensation_failed`, for the task what an
+    /// operator did ([`ActionKind::participle`]), `worker_lost`, `quarantined`,
+    /// `compensation_begun`, and at the end `task_complete`, `task_error` or
+    /// `task_compensated`.
     pub event: &'static str,
     /// The step that it happened to; `None` for the task itself.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -116,6 +139,15 @@ pub struct HistoryEntry {
     /// What an operator gave as a reason, or a remark.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What the operator changed: as it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<Aspect>,
+    /// And as it was from then on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<Aspect>,
+    /// What tells a repetition of the operator's order from another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
 }
 
 impl TaskStatus {
@@ -139,7 +171,8 @@ impl TaskStatus {
                 step_status(&task, index, template, latest[index.get()], running)
             })
             .collect();
-        let completed = steps.iter().filter(|step| step.state == StepState::Complete).count();
+        let succeeded = |state| matches!(state, StepState::Complete | StepState::ResolvedManually);
+        let completed = steps.iter().filter(|step| succeeded(step.state)).count();
         let total = steps.len();
         let percentage = u8::try_from(completed * 100 / total.max(1)).unwrap_or(100);
         Self {
@@ -147,8 +180,8 @@ impl TaskStatus {
             task_type: task.template().task_type().clone(),
             priority: stored.priority,
             state: stored.state,
-            degraded: stored.degraded,
-            context: stored.context.clone(),
+            degraded: task.degraded(),
+            context: task.context().clone(),
             version: stored.version,
             created_at: stored.created_at,
             ended_at: stored.ended_at,
@@ -162,10 +195,13 @@ impl TaskStatus {
         self.steps.iter().find(|step| step.name == name)
     }
 
-    /// The step that the task is at: one that runs, else one that waits for its retry or its turn.
+    /// The step that the task is at: one that runs, else one that waits for its retry or its turn,
+    /// else one that is to be undone.
     pub fn current_step(&self) -> Option<&StepStatus> {
         let first = |state| self.steps.iter().find(move |step| step.state == state);
-        first(StepState::InProgress).or_else(|| first(StepState::Ready))
+        first(StepState::InProgress)
+            .or_else(|| first(StepState::Ready))
+            .or_else(|| first(StepState::Compensating))
     }
 
     /// The steps that failed for good.
@@ -186,21 +222,35 @@ fn step_status(
         StepState::Ready if running => StepState::InProgress,
         state => state,
     };
+    let (attempts, attempts_counted, failure) = step.forward();
+    let handler = decide::handler_of(task, index).to_owned();
+    let (handler, compensation) = match step.is_undoing() {
+        false => (handler, None),
+        true => {
+            let (attempts, attempts_counted) = (step.next_attempt() - 1, step.counted());
+            let failure = step.failure().cloned();
+            let undone = CompensationStatus { handler, attempts, attempts_counted, failure };
+            (template.handler.clone(), Some(undone))
+        }
+    };
     StepStatus {
         name: template.name.clone(),
         description: template.description.clone(),
-        handler: decide::handler_of(task, index).to_owned(),
+        handler,
         depends_on: template.depends_on.clone(),
         dependent_system: template.dependent_system.clone(),
         state,
-        attempts: step.next_attempt() - 1,
-        attempts_counted: step.counted(),
-        retry_limit: template.retry.most_attempts(),
-        retry_at: step.ready_at().filter(|_| state == StepState::Ready),
+        attempts,
+        attempts_counted,
+        retry_limit: task.retry_limit(index),
+        retry_at: step
+            .ready_at()
+            .filter(|_| matches!(state, StepState::Ready | StepState::Compensating)),
         started_at: latest.and_then(Recorded::began_at),
         ended_at: latest.map(|row| row.at),
         result: task.result(index).cloned(),
-        failure: step.failure().cloned(),
+        failure: failure.cloned(),
+        compensation,
     }
 }
 
@@ -216,6 +266,9 @@ pub(crate) fn history(stored: &StoredTask) -> Vec<HistoryEntry> {
         failure: None,
         retry_at: None,
         reason: None,
+        before: None,
+        after: None,
+        key: None,
     };
     let mut entries = vec![blank(stored.created_at, "submitted")];
     let mut rows: Vec<_> = stored.rows.iter().collect();
@@ -230,7 +283,8 @@ pub(crate) fn history(stored: &StoredTask) -> Vec<HistoryEntry> {
             entry.ran_ms = Some(millis(transition.ran_for));
         }
         match &transition.what {
-            Occurrence::Failed { failure, next } => {
+            Occurrence::Failed { failure, next }
+            | Occurrence::CompensationFailed { failure, next } => {
                 entry.failure = Some(failure.clone());
                 entry.retry_at = match next {
                     AfterFailure::RetryIn(wait) => at.checked_add(*wait).ok(),
@@ -239,10 +293,16 @@ pub(crate) fn history(stored: &StoredTask) -> Vec<HistoryEntry> {
                     }
                 };
             }
-            Occurrence::Retried { reason, failed_at }
-            | Occurrence::Cancelled { reason, failed_at } => {
+            Occurrence::Operated(operation) => {
+                let Operation { step, reason, key, ended_at, before, after, .. } = &**operation;
+                entry.step = step.map(|step| stored.template.step(step).name.clone());
                 entry.reason = Some(reason.clone());
-                entries.extend(failed_at.map(|at| blank(at, "task_error")));
+                entry.key = key.as_ref().map(|key| key.key.clone());
+                entry.before = Some(before.clone());
+                entry.after = Some(after.clone());
+                // What follows in the history tells of the end that still stands.
+                let ended = ended_at.filter(|_| before.state != after.state);
+                entries.extend(ended.zip(end_of(before.state)).map(|(at, event)| blank(at, event)));
             }
             Occurrence::WorkerLost { worker } => {
                 entry.reason = Some(format!("worker {worker} gave no sign of life"));
@@ -250,16 +310,38 @@ pub(crate) fn history(stored: &StoredTask) -> Vec<HistoryEntry> {
             Occurrence::Quarantined { deliveries } => {
                 entry.reason = Some(format!("{deliveries} workers were lost with it in a row"));
             }
-            Occurrence::Completed { .. } | Occurrence::Reopened => {}
+            Occurrence::Skipped { .. }
+            | Occurrence::LimitChanged { .. }
+            | Occurrence::Completed { .. }
+            | Occurrence::Resolved { .. }
+            | Occurrence::Reopened
+            | Occurrence::Compensated
+            | Occurrence::CompensationBegun => {}
         }
         entries.push(entry);
     }
-    if let Some(at) = stored.ended_at.filter(|_| stored.state != TaskState::Cancelled) {
-        let event =
-            if stored.state == TaskState::Complete { "task_complete" } else { "task_error" };
+    if let Some((at, event)) = stored.ended_at.zip(end_of(stored.state)) {
         entries.push(blank(at, event));
     }
+    // What an operator did after the end stands after it.
+    entries.sort_by_key(|entry| entry.at);
     entries
+}
+
+/// What the history says of a task that ended by itself.
+const fn end_of(state: TaskState) -> Option<&'static str> {
+    match state {
+        TaskState::Complete => Some("task_complete"),
+        TaskState::Error => Some("task_error"),
+        TaskState::Compensated => Some("task_compensated"),
+        // An operator ended it, or nothing has.
+        TaskState::Cancelled
+        | TaskState::ResolvedManually
+        | TaskState::Pending
+        | TaskState::InProgress
+        | TaskState::Paused
+        | TaskState::Compensating => None,
+    }
 }
 
 fn millis(time: Duration) -> f64 {

@@ -24,6 +24,7 @@ pub use self::document::{
     Collection, Content, Document, DocumentChange, DocumentQuery, Documents, DocumentsWritten,
     UnknownCollection,
 };
+use crate::escalation::Alarm;
 use crate::history::{Author, Recorded};
 use crate::{Fingerprint, Json, Priority, StepIndex, TaskId, TaskState, TaskTemplate, WorkerId};
 
@@ -143,8 +144,7 @@ impl NewTask {
     pub fn alarm(&self) -> Option<DocumentChange> {
         let limits = self.template.steps().iter().map(|step| step.expected_within);
         let first = limits.chain([self.template.deadline()]).flatten().min()?;
-        let due_in = Some(self.delay.saturating_add(first));
-        let put = Some(Content { state: "set".to_owned(), due_in, body: Json::null() });
+        let put = Some(Alarm { delay: self.delay }.content(self.delay.saturating_add(first)));
         let (collection, key) = (Collection::Alarm, self.id.to_string());
         Some(DocumentChange { collection, key, expects: None, put })
     }

@@ -134,7 +134,12 @@ impl TaskState {
             Self::Pending => matches!(next, Self::InProgress | Self::Paused | Self::Cancelled),
             Self::InProgress => matches!(
                 next,
-                Self::Complete | Self::Error | Self::Compensating | Self::Paused | Self::Cancelled
+                Self::Complete
+                    | Self::Error
+                    | Self::Compensating
+                    | Self::Pending
+                    | Self::Paused
+                    | Self::Cancelled
             ),
             Self::Paused => matches!(next, Self::Pending | Self::Cancelled),
             Self::Error => matches!(
@@ -194,21 +199,54 @@ impl StepState {
 
     /// Whether a step may go from this state to `next`: the table that everything asks.
     ///
-    /// `InProgress` goes back to `Ready` for a retry, and when its worker is lost or shut down.
+    /// `InProgress` goes back to `Ready` for a retry, and when its worker is lost or shut down, and
+    /// to `Compensating` if its end is what the task fails by. What is `Blocked` or `Ready` after it was further runs again by an operator's order, itself
+    /// or what it rests on; `Cancelled` is also what did not begin before its task was compensated.
     pub const fn may_become(self, next: Self) -> bool {
         match self {
-            Self::Blocked => matches!(next, Self::Ready | Self::Cancelled),
-            Self::Ready => matches!(next, Self::InProgress | Self::Cancelled),
-            Self::InProgress => {
-                matches!(next, Self::Complete | Self::Error | Self::Ready | Self::Cancelled)
+            Self::Blocked => matches!(
+                next,
+                Self::Ready
+                    | Self::Cancelled
+                    | Self::Skipped
+                    | Self::ResolvedManually
+                    | Self::Compensating
+            ),
+            Self::Ready => matches!(
+                next,
+                Self::InProgress
+                    | Self::Blocked
+                    | Self::Cancelled
+                    | Self::Skipped
+                    | Self::ResolvedManually
+                    | Self::Compensating
+            ),
+            Self::InProgress => matches!(
+                next,
+                Self::Complete
+                    | Self::Error
+                    | Self::Ready
+                    | Self::Blocked
+                    | Self::Cancelled
+                    | Self::Skipped
+                    | Self::ResolvedManually
+                    | Self::Compensating
+            ),
+            Self::Error => matches!(
+                next,
+                Self::Ready
+                    | Self::Blocked
+                    | Self::Skipped
+                    | Self::ResolvedManually
+                    | Self::Compensating
+                    | Self::Compensated
+            ),
+            Self::Complete | Self::Skipped | Self::ResolvedManually => {
+                matches!(next, Self::Ready | Self::Blocked | Self::Compensating)
             }
-            Self::Error => matches!(next, Self::Ready),
-            Self::Complete
-            | Self::Cancelled
-            | Self::Skipped
-            | Self::ResolvedManually
-            | Self::Compensating
-            | Self::Compensated => false,
+            Self::Cancelled => matches!(next, Self::Ready | Self::Blocked | Self::Compensating),
+            Self::Compensating => matches!(next, Self::Compensated | Self::Error),
+            Self::Compensated => matches!(next, Self::Ready | Self::Blocked),
         }
     }
 

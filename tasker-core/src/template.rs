@@ -28,6 +28,7 @@ use sha2::{Digest, Sha256};
 
 pub use self::builder::TaskTemplateBuilder;
 use self::check::Checked;
+pub(crate) use self::check::MAX_RETRY_LIMIT;
 pub use self::fault::{Position, TemplateError, TemplateFault};
 pub use self::schema::ContextFault;
 use self::schema::ContextSchema;
@@ -234,8 +235,8 @@ impl TaskTemplate {
         self.definition.schema.as_ref()
     }
 
-    /// How long a task should take at most, from its submission; somebody is told if it takes
-    /// longer.
+    /// How long a task should take at most, from its submission or the end of its delay; somebody
+    /// is told if it takes longer.
     pub fn deadline(&self) -> Option<Duration> {
         self.definition.deadline
     }

@@ -9,14 +9,15 @@ mod sentence;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::action::ActionKind;
 use crate::breaker::{BreakerState, SystemStatus};
 use crate::decide;
-use crate::history::{Author, Failure, Occurrence};
-use crate::snapshot::Snapshot;
+use crate::history::{Author, Failure, Occurrence, Recorded};
+use crate::snapshot::{Outcome, Phase, Snapshot, Step, Undone};
 use crate::store::{Awaited, Route, StoredTask};
-use crate::{OnFailure, StepIndex, StepState, TaskState, WorkerId};
+use crate::{StepIndex, StepState, TaskState, WorkerId};
 
-/// Why a task is not complete; its [`Display`](std::fmt::Display) is a sentence.
+/// Why a task does not move, or has failed; its [`Display`](std::fmt::Display) is a sentence.
 ///
 /// Serialised, it has the fields of its cause, that sentence, and `steps` with the same of each.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,8 +59,8 @@ pub enum TaskCause {
         /// The worker that had it and gave no sign of life.
         lost: Option<WorkerId>,
     },
-    /// A worker had it and put it back, though steps are due: it had no handler for them, or it was
-    /// shut down a moment ago. If this lasts, no worker that claims here has the handlers.
+    /// A worker had it and put it back, for it had no handler for a step that is due: a worker that
+    /// has it goes on.
     WaitsForHandler {
         /// The handlers of the steps that are due.
         handlers: Vec<String>,
@@ -68,6 +69,27 @@ pub enum TaskCause {
     },
     /// It was put aside until a system takes another call that a step is to make.
     WaitsForSystem(WaitForSystem),
+    /// An operator holds it up.
+    Paused {
+        /// Who.
+        by: Option<Author>,
+        /// Why.
+        reason: Option<String>,
+        /// Since when.
+        since: Option<Timestamp>,
+    },
+    /// What its steps did is being undone.
+    Compensating {
+        /// The steps that are left to be undone.
+        left: Vec<String>,
+        /// Why that does not move.
+        now: Box<TaskCause>,
+    },
+    /// What steps did could not be undone: it needs a person.
+    CompensationFailed {
+        /// Those steps.
+        failed: Vec<String>,
+    },
     /// Steps wait for their next attempt, and nothing else is to be done.
     WaitsForRetry {
         /// Those steps.
@@ -149,6 +171,20 @@ pub enum StepCause {
         /// Since when it may run, but for a delay of the task.
         since: Timestamp,
     },
+    /// It may run once its task is resumed.
+    TaskPaused,
+    /// What it did is to be undone once what rests on it is.
+    UndoneLater {
+        /// The steps that are to be undone before.
+        waits_for: Vec<String>,
+    },
+    /// What it did could not be undone: it needs a person.
+    CompensationFailed {
+        /// The number of the last attempt.
+        attempt: u32,
+        /// How that failed: if its class is retryable, the attempts are used up.
+        failure: Option<Failure>,
+    },
     /// It failed for good: it needs a person.
     Failed {
         /// The number of its last attempt.
@@ -200,7 +236,7 @@ fn awaited(stored: &StoredTask) -> Option<&str> {
 }
 
 impl Why {
-    /// Explains a task that a store read back; `None` if it is complete.
+    /// Explains a task that a store read back; `None` if it is complete, compensated or resolved.
     pub fn of(stored: &StoredTask) -> Option<Self> {
         Self::with_systems(stored, &[])
     }
@@ -209,15 +245,27 @@ impl Why {
     pub fn with_systems(stored: &StoredTask, systems: &[SystemStatus]) -> Option<Self> {
         let task = Snapshot::replay(stored);
         let cause = match stored.state {
-            TaskState::Complete => return None,
-            TaskState::Cancelled => cancelled(stored),
+            TaskState::Complete | TaskState::Compensated | TaskState::ResolvedManually => {
+                return None;
+            }
+            TaskState::Cancelled => {
+                let (by, reason, _) = ordered(stored, ActionKind::Cancel);
+                TaskCause::Cancelled { by, reason }
+            }
+            TaskState::Paused => {
+                let (by, reason, since) = ordered(stored, ActionKind::Pause);
+                TaskCause::Paused { by, reason, since }
+            }
             TaskState::Error => failed(&task, stored),
-            TaskState::Pending
-            | TaskState::InProgress
-            | TaskState::Paused
-            | TaskState::Compensating
-            | TaskState::Compensated
-            | TaskState::ResolvedManually => unfinished(&task, stored, systems),
+            TaskState::Compensating => {
+                let left = |index| {
+                    let step: &Step = task.step(index);
+                    step.is_undoing() && step.undone() == Undone::No
+                };
+                let left = steps_that(&task, left);
+                TaskCause::Compensating { left, now: Box::new(unfinished(&task, stored, systems)) }
+            }
+            TaskState::Pending | TaskState::InProgress => unfinished(&task, stored, systems),
         };
         let indices = || (0u32..).map(StepIndex).take(task.steps().len());
         let steps = indices().filter_map(|index| {
@@ -243,24 +291,35 @@ fn is_due(task: &Snapshot, index: StepIndex, now: Timestamp) -> bool {
     task.ready().contains(&index) && task.step(index).ready_at().is_none_or(|at| at <= now)
 }
 
-/// Whether a step failed for good and took the task with it.
+/// Whether a step failed for good and took the task with it, or could not be undone.
 fn is_fatal(task: &Snapshot, index: StepIndex) -> bool {
-    let optional = task.template().step(index).on_failure == OnFailure::Continue;
-    task.step(index).state() == StepState::Error && !optional
+    let step = task.step(index);
+    match task.phase() {
+        Phase::Forward => step.outcome() == Outcome::Failed && !task.is_optional(index),
+        Phase::Compensating => step.undone() == Undone::Failed,
+    }
 }
 
-fn cancelled(stored: &StoredTask) -> TaskCause {
+/// Who gave the latest order of a kind, why and when.
+fn ordered(
+    stored: &StoredTask,
+    action: ActionKind,
+) -> (Option<Author>, Option<String>, Option<Timestamp>) {
     let found = stored.rows.iter().rev().find_map(|row| {
-        let Occurrence::Cancelled { reason, .. } = &row.transition.what else { return None };
-        Some((row.author.clone(), reason.clone()))
+        let Occurrence::Operated(operation) = &row.transition.what else { return None };
+        (operation.action == action).then(|| (&row.author, &operation.reason, row.at))
     });
-    let (by, reason) = found.unzip();
-    TaskCause::Cancelled { by, reason }
+    let Some((by, reason, at)) = found else { return (None, None, None) };
+    (Some(by.clone()), Some(reason.clone()), Some(at))
 }
 
 fn failed(task: &Snapshot, stored: &StoredTask) -> TaskCause {
     if task.has_failed() {
-        return TaskCause::Failed { failed: steps_that(task, |index| is_fatal(task, index)) };
+        let failed = steps_that(task, |index| is_fatal(task, index));
+        return match task.phase() {
+            Phase::Forward => TaskCause::Failed { failed },
+            Phase::Compensating => TaskCause::CompensationFailed { failed },
+        };
     }
     let quarantined = stored.rows.iter().rev().find_map(|row| {
         let Occurrence::Quarantined { deliveries } = row.transition.what else { return None };
@@ -291,29 +350,23 @@ fn unfinished(task: &Snapshot, stored: &StoredTask, systems: &[SystemStatus]) ->
         }
         Some(_) | None => {}
     }
-    if let Some(system) = awaited(stored) {
-        return TaskCause::WaitsForSystem(WaitForSystem::on(system, systems));
-    }
     // Being lost puts the task into the queue at that very time.
     let lost = stored.rows.iter().find_map(|row| {
         let Occurrence::WorkerLost { worker } = row.transition.what else { return None };
         (Some(row.at) == since).then_some(worker)
     });
-    // The route is not read back with the task. Only one that was put back with steps that are due,
-    // none of them for a retry, has been moved to the route of a handler.
-    let due = || task.ready().iter().copied().filter(|step| is_due(task, *step, now));
-    let put_back = due().next().is_some() && due().all(|step| task.step(step).ready_at().is_none());
-    if !pending && lost.is_none() && put_back && decide::may_run(task, now) {
-        let mut handlers: Vec<String> = Vec::new();
-        for handler in due().map(|step| decide::handler_of(task, step)) {
-            if !handlers.iter().any(|known| known == handler) {
-                handlers.push(handler.to_owned());
-            }
+    match stored.route.as_ref().and_then(Route::waits_for) {
+        Some(Awaited::Handler(handler)) => {
+            TaskCause::WaitsForHandler { handlers: vec![handler.to_owned()], since }
         }
-        return TaskCause::WaitsForHandler { handlers, since };
+        Some(Awaited::System(system)) => {
+            TaskCause::WaitsForSystem(WaitForSystem::on(system, systems))
+        }
+        None => {
+            let route = Route::of(task.template()).as_str().to_owned();
+            TaskCause::WaitsForWorker { route, since, lost }
+        }
     }
-    let route = Route::of(task.template()).as_str().to_owned();
-    TaskCause::WaitsForWorker { route, since, lost }
 }
 
 /// `None` if there is nothing to explain: it has ended and the task went on, or was cancelled.
@@ -329,16 +382,23 @@ fn step_cause(
         | StepState::Cancelled
         | StepState::Skipped
         | StepState::ResolvedManually
-        | StepState::Compensating
         | StepState::Compensated => return None,
         StepState::Error if !is_fatal(task, index) => return None,
         StepState::Error => {
             let (attempt, failure) = (step.next_attempt() - 1, step.failure().cloned());
-            return Some(StepCause::Failed { attempt, failure });
+            return Some(match task.phase() {
+                Phase::Forward => StepCause::Failed { attempt, failure },
+                Phase::Compensating => StepCause::CompensationFailed { attempt, failure },
+            });
         }
-        StepState::Blocked => {
-            let waits_for = task.waits_for(index).map(|parent| name(task, parent)).collect();
-            return Some(StepCause::Blocked { waits_for });
+        StepState::Blocked | StepState::Compensating => {
+            let waits_for = task.waits_for(index).into_iter().map(|it| name(task, it));
+            let waits_for: Vec<_> = waits_for.collect();
+            if !step.is_undoing() {
+                return Some(StepCause::Blocked { waits_for });
+            } else if !waits_for.is_empty() {
+                return Some(StepCause::UndoneLater { waits_for });
+            }
         }
         StepState::Ready | StepState::InProgress => {}
     }
@@ -346,9 +406,12 @@ fn step_cause(
         return Some(StepCause::TaskFailed);
     }
     if let Some(at) = step.ready_at().filter(|at| *at > stored.now) {
-        let limit = task.template().step(index).retry.most_attempts();
+        let limit = task.retry_limit(index);
         let (attempt, failure) = (step.counted(), step.failure().cloned());
         return Some(StepCause::WaitsForRetry { at, attempt, limit, failure });
+    }
+    if task.state() == TaskState::Paused {
+        return Some(StepCause::TaskPaused);
     }
     if let Some(system) = decide::system_of(task, index)
         && awaited(stored) == Some(system)
@@ -363,10 +426,17 @@ fn step_cause(
     })
 }
 
-/// When the latest of what a step rests on was recorded.
+/// When the latest of what a step waited for was recorded.
 fn ready_since(task: &Snapshot, stored: &StoredTask, index: StepIndex) -> Timestamp {
-    let parents = task.template().dag().parents(index);
-    let concerns = |step: StepIndex| step == index || parents.contains(&step);
-    let rows = stored.rows.iter().filter(|row| row.transition.step.is_some_and(concerns));
+    let dag = task.template().dag();
+    let undoing = task.step(index).is_undoing();
+    let before = if undoing { dag.children(index) } else { dag.parents(index) };
+    let begun =
+        |what: &Occurrence| matches!(what, Occurrence::CompensationBegun | Occurrence::Operated(_));
+    let concerns = |row: &&Recorded| match row.transition.step {
+        Some(step) => step == index || before.contains(&step),
+        None => undoing && begun(&row.transition.what),
+    };
+    let rows = stored.rows.iter().filter(concerns);
     rows.map(|row| row.at).max().unwrap_or(stored.created_at)
 }

@@ -7,13 +7,14 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tasker_core::history::{
-    AfterFailure, Author, Failure, FailureClass, Occurrence, Recorded, Transition,
+    AfterFailure, Aspect, Author, Failure, FailureClass, Occurrence, Operation, Recorded,
+    Transition,
 };
-use tasker_core::store::StoredTask;
+use tasker_core::store::{Route, StoredTask};
 use tasker_core::{
-    Json, MemoryStore, OnFailure, Operator, Priority, RetryPolicy, StepContext, StepIndex,
-    StepTemplate, TaskCause, TaskId, TaskRequest, TaskState, TaskTemplate, Tasker, Why, WorkerId,
-    Workflow, step_fn,
+    ActionKind, Json, MemoryStore, OnFailure, Operator, Priority, RetryPolicy, StepContext,
+    StepIndex, StepTemplate, TaskCause, TaskId, TaskRequest, TaskState, TaskTemplate, Tasker, Why,
+    WorkerId, Workflow, step_fn,
 };
 use uuid::Uuid;
 
@@ -83,6 +84,13 @@ fn failure(class: FailureClass, next: AfterFailure) -> Occurrence {
     Occurrence::Failed { failure: Failure { class, code, message }, next }
 }
 
+fn ordered(action: ActionKind, reason: &str, to: TaskState) -> Occurrence {
+    let (before, after) = (Aspect::of(TaskState::Error), Aspect::of(to));
+    let (reason, ended_at) = (reason.to_owned(), None);
+    let operation = Operation { action, step: None, reason, key: None, ended_at, before, after };
+    Occurrence::Operated(Box::new(operation))
+}
+
 fn retry_in(seconds: u64) -> Occurrence {
     failure(FailureClass::Retryable, AfterFailure::RetryIn(Duration::from_secs(seconds)))
 }
@@ -144,12 +152,13 @@ fn a_task_whose_worker_was_lost_says_so() {
 #[test]
 fn a_task_that_was_put_back_waits_for_a_handler() {
     let task = StoredTask { wake_at: Some(at(30)), ..order() };
+    let route = Some(Route::to_handler(&task.template, "send"));
+    let task = StoredTask { route, ..task };
     let task = with(with(task, Some(PAY), 20, done()), Some(PACK), 30, done());
     assert_eq!(
         sentences(&task),
         [
-            "no worker that claims here has handler `send`, or none has taken the task since it \
-             was put back at 1970-01-01T00:00:30Z",
+            "the task waits for a worker that has handler `send`, since 1970-01-01T00:00:30Z",
             "step `ship` waits since 1970-01-01T00:00:30Z for a worker that has handler `send`",
         ]
     );
@@ -259,7 +268,7 @@ fn a_quarantined_task_needs_a_person() {
 fn a_cancelled_task_says_who_and_why() {
     let reason = "ordered twice".to_owned();
     let task = StoredTask { state: TaskState::Cancelled, ended_at: Some(at(40)), ..order() };
-    let task = with(task, None, 40, Occurrence::Cancelled { reason, failed_at: None });
+    let task = with(task, None, 40, ordered(ActionKind::Cancel, &reason, TaskState::Cancelled));
     assert_eq!(sentences(&task), ["the task was cancelled by Ada: ordered twice"]);
     let told = serde_json::to_value(Why::of(&task).unwrap()).unwrap();
     let expected = json!({

@@ -36,7 +36,7 @@ CREATE TABLE task (
 COMMENT ON TABLE task IS 'Where every task stands, and its input.';
 COMMENT ON COLUMN task.id IS 'Its name, a UUID of version 7: in the order of submission.';
 COMMENT ON COLUMN task.template IS 'template.key.';
-COMMENT ON COLUMN task.state IS 'pending, in_progress, complete, error or cancelled.';
+COMMENT ON COLUMN task.state IS 'pending, in_progress, paused, complete, error, cancelled, compensating, compensated or resolved_manually.';
 COMMENT ON COLUMN task.degraded IS 'Whether it ended although an optional step failed.';
 COMMENT ON COLUMN task.priority IS '-1 low, 0 normal, 1 high.';
 COMMENT ON COLUMN task.version IS 'Counts claims, releases, ends and operators'' actions.';
@@ -49,8 +49,9 @@ COMMENT ON COLUMN task.input IS 'Its context, JSON.';
 
 CREATE INDEX task_by_owner ON task (owner) WHERE owner IS NOT NULL;
 COMMENT ON INDEX task_by_owner IS 'What a worker owns: read when it is taken over or lost an answer.';
-CREATE INDEX task_in_error ON task (id) WHERE state = 'error';
-CREATE INDEX task_cancelled ON task (id) WHERE state = 'cancelled';
+CREATE INDEX task_exceptional ON task (state, id)
+    WHERE state NOT IN ('pending', 'in_progress', 'complete');
+COMMENT ON INDEX task_exceptional IS 'Few tasks: listing them never reads the many that went well.';
 
 CREATE TABLE history (
     task     uuid NOT NULL,
@@ -92,7 +93,7 @@ CREATE TABLE queue (
     autovacuum_vacuum_cost_delay = 0
 );
 COMMENT ON TABLE queue IS 'The tasks that wait to be claimed, in the order in which they are.';
-COMMENT ON COLUMN queue.route IS 'Who may claim it: namespace/name@version, or with #handler at its end.';
+COMMENT ON COLUMN queue.route IS 'Who may claim it: namespace/name@version, or with #handler or !system at its end.';
 COMMENT ON COLUMN queue.priority IS 'task.priority.';
 COMMENT ON COLUMN queue.wake_at IS 'From when on it may be claimed.';
 COMMENT ON COLUMN queue.task IS 'The task.';
@@ -178,6 +179,38 @@ COMMENT ON COLUMN worker.gone_at IS 'When it retired or was taken over.';
 
 CREATE INDEX worker_living ON worker (id) WHERE gone_at IS NULL;
 
+-- Read whole and written whole; what is due is looked for with every sign of life, so what is dead
+-- is swept at once.
+CREATE TABLE document (
+    collection text NOT NULL,
+    key        text COLLATE "C" NOT NULL,
+    version    bigint NOT NULL,
+    state      text NOT NULL,
+    due_at     timestamptz,
+    body       text NOT NULL,
+    created_at timestamptz NOT NULL,
+    written_at timestamptz NOT NULL,
+    PRIMARY KEY (collection, key)
+) WITH (
+    fillfactor = 80,
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 0
+);
+COMMENT ON TABLE document IS 'What workers and operators share beside tasks, each by compare and swap.';
+COMMENT ON COLUMN document.collection IS 'What it is about: system, escalation or alarm.';
+COMMENT ON COLUMN document.key IS 'Its name: of a system, of what needs a person, or the id of a task.';
+COMMENT ON COLUMN document.version IS 'Counts its writes, from 1.';
+COMMENT ON COLUMN document.state IS 'Its state, to list documents by.';
+COMMENT ON COLUMN document.due_at IS 'When somebody should look at it, if ever.';
+COMMENT ON COLUMN document.body IS 'What it says, JSON.';
+COMMENT ON COLUMN document.created_at IS 'When it was first written.';
+COMMENT ON COLUMN document.written_at IS 'When it was last written.';
+
+CREATE INDEX document_due ON document (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX document_listed ON document (collection, created_at, key);
+CREATE INDEX document_by_state ON document (collection, state, created_at, key);
+
 CREATE VIEW task_status AS
 SELECT
     task.id,
@@ -200,7 +233,7 @@ COMMENT ON COLUMN task_status.id IS 'Its name, in the order of submission.';
 COMMENT ON COLUMN task_status.namespace IS 'The namespace of its type.';
 COMMENT ON COLUMN task_status.name IS 'The name of its type.';
 COMMENT ON COLUMN task_status.task_type IS 'namespace/name@version.';
-COMMENT ON COLUMN task_status.state IS 'pending, in_progress, complete, error or cancelled.';
+COMMENT ON COLUMN task_status.state IS 'pending, in_progress, paused, complete, error, cancelled, compensating, compensated or resolved_manually.';
 COMMENT ON COLUMN task_status.degraded IS 'Whether it ended although an optional step failed.';
 COMMENT ON COLUMN task_status.priority IS '-1 low, 0 normal, 1 high.';
 COMMENT ON COLUMN task_status.owner IS 'The worker that owns it, by its name for people.';
@@ -243,3 +276,39 @@ COMMENT ON COLUMN step_status.began_at IS 'When that attempt began.';
 COMMENT ON COLUMN step_status.ended_at IS 'When it was recorded.';
 COMMENT ON COLUMN step_status.result IS 'What the handler returned.';
 COMMENT ON COLUMN step_status.detail IS 'Everything else that there is to say, such as why it failed and what follows.';
+
+CREATE VIEW escalation AS
+SELECT
+    document.key,
+    document.state,
+    document.created_at AS raised_at,
+    document.written_at AS changed_at,
+    document.due_at,
+    document.body::json AS detail
+FROM document
+WHERE document.collection = 'escalation';
+COMMENT ON VIEW escalation IS 'What needs a person, or needed one, for people.';
+COMMENT ON COLUMN escalation.key IS 'What it is about; nothing is raised twice.';
+COMMENT ON COLUMN escalation.state IS 'open until a person has seen to it.';
+COMMENT ON COLUMN escalation.raised_at IS 'Since when.';
+COMMENT ON COLUMN escalation.changed_at IS 'When anything about it changed last.';
+COMMENT ON COLUMN escalation.due_at IS 'When somebody is told next.';
+COMMENT ON COLUMN escalation.detail IS 'What happened, and to which task and step.';
+
+CREATE VIEW dependent_system AS
+SELECT
+    document.key AS name,
+    document.state,
+    document.created_at AS known_since,
+    document.written_at AS changed_at,
+    document.due_at,
+    document.body::json AS detail
+FROM document
+WHERE document.collection = 'system';
+COMMENT ON VIEW dependent_system IS 'How the systems stand that steps depend on, for people.';
+COMMENT ON COLUMN dependent_system.name IS 'The name that the steps give it.';
+COMMENT ON COLUMN dependent_system.state IS 'Whether it is called, left alone or tried again.';
+COMMENT ON COLUMN dependent_system.known_since IS 'When something was first told of it.';
+COMMENT ON COLUMN dependent_system.changed_at IS 'When that was found.';
+COMMENT ON COLUMN dependent_system.due_at IS 'When it is looked at next.';
+COMMENT ON COLUMN dependent_system.detail IS 'Everything else that there is to say.';

@@ -65,7 +65,7 @@ taken AS (
 claimed AS (
     UPDATE {schema}.task
     SET owner = $1,
-        state = 'in_progress',
+        state = CASE WHEN task.state = 'compensating' THEN task.state ELSE 'in_progress' END,
         version = task.version + 1,
         wake_at = NULL
     FROM taken

@@ -10,7 +10,7 @@
 -- The time is that of the statement: it may be the last one of a long transaction.
 --
 -- $1 worker; parallel arrays of changes: $2 task, $3 version, $4 what becomes of it (0 it stays,
--- 1 it is queued, 2 it has ended), $5 state, $6 degraded, $7 delay in microseconds, $8 route;
+-- 1 it is queued, 2 it has ended, 3 it is held), $5 state, $6 degraded, $7 delay in microseconds, $8 route;
 -- parallel arrays of rows: $9 which change, $10 step, $11 seq, $12 attempt, $13 ran_for, $14 kind,
 -- $15 result, $16 detail
 WITH fence AS MATERIALIZED (
@@ -56,7 +56,7 @@ moved AS (
         route = coalesce(change.route, task.route),
         wake_at = CASE WHEN change.fate = 1 THEN least(
             statement_timestamp() + change.delay * interval '1 microsecond',
-            timestamptz '9999-12-30 22:00:00.999999+00'
+            timestamptz '9999-12-30 22:00:00+00'
         ) END,
         ended_at = CASE WHEN change.fate = 2 THEN statement_timestamp() END
     FROM view

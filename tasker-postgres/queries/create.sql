@@ -1,7 +1,9 @@
 -- Stores tasks: those without a key, and those whose key is new. Whoever is to own one must be
 -- alive; the lock keeps it from being taken over meanwhile.
 -- Parallel arrays: $1 id, $2 template, $3 input, $4 delay in microseconds, $5 priority, $6 route,
--- $7 claimant or null, $8 namespace, $9 name, $10 idempotency key or null
+-- $7 claimant or null, $8 namespace, $9 name, $10 idempotency key or null.
+-- Parallel arrays of documents to add with some of them, for most none: $11 which task, $12
+-- collection, $13 key, $14 state, $15 due in microseconds, $16 body
 WITH arrival AS MATERIALIZED (
     SELECT *
     FROM unnest(
@@ -34,7 +36,7 @@ fresh AS MATERIALIZED (
         CASE WHEN arrival.delay = 0 THEN living.id END AS owner,
         least(
             now() + arrival.delay * interval '1 microsecond',
-            timestamptz '9999-12-30 22:00:00.999999+00'
+            timestamptz '9999-12-30 22:00:00+00'
         ) AS wake_at
     FROM arrival
     LEFT JOIN living ON living.id = arrival.claimant
@@ -62,6 +64,27 @@ queued AS (
     SELECT route, priority, wake_at, id
     FROM fresh
     WHERE owner IS NULL
+),
+written AS (
+    INSERT INTO {schema}.document (
+        collection, key, version, state, due_at, body, created_at, written_at
+    )
+    SELECT
+        new.collection,
+        new.key,
+        1,
+        new.state,
+        CASE WHEN new.due_in IS NOT NULL THEN least(
+            now() + new.due_in * interval '1 microsecond',
+            timestamptz '9999-12-30 22:00:00+00'
+        ) END,
+        new.body,
+        now(),
+        now()
+    FROM unnest($11::bigint[], $12::text[], $13::text[], $14::text[], $15::bigint[], $16::text[])
+        AS new (nr, collection, key, state, due_in, body)
+    JOIN fresh USING (nr)
+    ON CONFLICT (collection, key) DO NOTHING
 )
 SELECT now(), nr, owner IS NOT NULL
 FROM fresh

@@ -1,4 +1,4 @@
--- Deletes tasks that ended long ago, with their history and their idempotency keys; what somebody
+-- Deletes tasks that ended long ago, with their history, idempotency keys and alarms; what somebody
 -- works on at this moment, such as retrying it, is left for another time.
 --
 -- Nothing else is left of an ended task: its offers and its place in the queue are gone. The arrays
@@ -21,6 +21,11 @@ keys AS (
 past AS (
     DELETE FROM {schema}.history
     WHERE history.task = ANY (ARRAY (SELECT gone.id FROM gone))
+),
+alarms AS (
+    DELETE FROM {schema}.document
+    WHERE document.collection = 'alarm'
+        AND document.key = ANY (ARRAY (SELECT gone.id::text FROM gone))
 )
 DELETE FROM {schema}.task
 WHERE task.id = ANY (ARRAY (SELECT gone.id FROM gone))

@@ -1,5 +1,5 @@
 -- The tasks of offered steps, each with its input (in row 0 of its own log) and the rows of some
--- steps.
+-- of its logs.
 -- Parallel arrays: $1 which offer, $2 task; $3 which offer, $4 step
 SELECT
     clock_timestamp(), asked.nr,

@@ -16,6 +16,7 @@ use tasker_core::store::{Applied, Assumption, Committed, TaskChange, Then};
 use uuid::Uuid;
 
 use crate::database::{Session, Work, statement};
+use crate::documents;
 use crate::fault::Fault;
 use crate::rows::{Columns, count, int, log_int, micros, nanos, timestamp};
 
@@ -42,7 +43,12 @@ impl Work for Commit {
 
     async fn run(self, session: &mut Session<'_>) -> Result<Committed, Fault> {
         let Self { author, changes } = self;
-        let committed = match at_once(session, &author, &changes).await? {
+        let raises = changes.iter().any(|change| !change.escalations().is_empty());
+        let committed = match raises {
+            false => at_once(session, &author, &changes).await?,
+            true => raising(session, &author, &changes).await?,
+        };
+        let committed = match committed {
             Some(committed) => committed,
             None => careful::apply(session, &author, &changes).await?,
         };
@@ -62,7 +68,13 @@ pub(crate) async fn within(
 ) -> Result<Option<Timestamp>, Fault> {
     let changes = slice::from_ref(change);
     let committed = match &change.assumes {
-        Assumption::Owned { .. } => at_once(session, author, changes).await?,
+        Assumption::Owned { .. } => {
+            let committed = at_once(session, author, changes).await?;
+            if let Some(Committed::Changes { now, applied }) = &committed {
+                raise(session, *now, changes, applied).await?;
+            }
+            committed
+        }
         Assumption::OfferHeld { .. } | Assumption::Unmoved { .. } => {
             careful::within(session, author, changes).await?
         }
@@ -82,8 +94,39 @@ pub(crate) fn gives_work(changes: &[TaskChange]) -> bool {
     })
 }
 
-/// Applies what the owner of tasks concluded, with one statement; `None` if it takes more.
-pub(crate) async fn at_once(
+/// Applies what the owner of tasks concluded, with the escalations that it raises; `None` if it
+/// takes more. These are so rare that the one statement for all the rest need not know of them.
+async fn raising(
+    session: &mut Session<'_>,
+    author: &Author,
+    changes: &[TaskChange],
+) -> Result<Option<Committed>, Fault> {
+    session.begin().await?;
+    let committed = at_once(session, author, changes).await?;
+    let Some(Committed::Changes { now, applied }) = &committed else {
+        session.rollback().await?;
+        return Ok(committed);
+    };
+    raise(session, *now, changes, applied).await?;
+    session.commit().await?;
+    Ok(committed)
+}
+
+/// Adds the escalations of those changes that were applied, as of `now`.
+async fn raise(
+    session: &mut Session<'_>,
+    now: Timestamp,
+    changes: &[TaskChange],
+    applied: &[Applied],
+) -> Result<(), Fault> {
+    let applied = changes.iter().zip(applied).filter(|(_, applied)| **applied == Applied::Yes);
+    let raised = applied.flat_map(|(change, _)| change.escalations()).collect();
+    documents::insert(session, now.as_microsecond(), raised).await
+}
+
+/// Applies what the owner of tasks concluded, with one statement, but for the escalations that it
+/// raises; `None` if it takes more.
+async fn at_once(
     session: &mut Session<'_>,
     author: &Author,
     changes: &[TaskChange],
@@ -183,6 +226,7 @@ impl<'a> Arrays<'a> {
             Then::Queue { state, wake_in, route } => {
                 (1, Some(state), None, Some(micros(*wake_in)), Some(route.as_str()))
             }
+            Then::Hold { state } => (3, Some(state), None, None, None),
             Then::End { state, degraded } => (2, Some(state), Some(*degraded), None, None),
         };
         self.fate.push(fate);

@@ -13,8 +13,9 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::database::{Database, Session, Work, statement};
+use crate::documents::New;
 use crate::fault::Fault;
-use crate::rows::{Columns, micros, timestamp};
+use crate::rows::{Columns, column, micros, timestamp};
 
 /// How many tasks join one statement.
 const BATCH: usize = 256;
@@ -188,7 +189,10 @@ async fn insert(
     created: &mut [Option<Created>],
 ) -> Result<(), Fault> {
     let mut columns = Arrays::default();
-    open.iter().for_each(|at| columns.put(&arrivals[*at]));
+    for (nr, at) in (1i64..).zip(open) {
+        columns.put(nr, &arrivals[*at]);
+    }
+    let new = columns.documents;
     let insert = statement(&session.database.sql.create)
         .bind(columns.id)
         .bind(columns.template)
@@ -199,7 +203,13 @@ async fn insert(
         .bind(columns.claimant)
         .bind(columns.namespace)
         .bind(columns.name)
-        .bind(columns.key);
+        .bind(columns.key)
+        .bind(columns.document_of)
+        .bind(column(&new, |new| new.collection.as_str()))
+        .bind(column(&new, |new| new.key.clone()))
+        .bind(column(&new, |new| new.put.state.clone()))
+        .bind(column(&new, |new| new.put.due_in.map(micros)))
+        .bind(column(&new, |new| new.put.body.as_str().to_owned()));
     for row in &session.fetch(insert).await? {
         let mut columns = Columns::of(row);
         let (now, nr, claimed): (i64, i64, bool) =
@@ -225,10 +235,13 @@ struct Arrays {
     namespace: Vec<String>,
     name: Vec<String>,
     key: Vec<Option<String>>,
+    /// Which task each document is added with, counted from 1.
+    document_of: Vec<i64>,
+    documents: Vec<New>,
 }
 
 impl Arrays {
-    fn put(&mut self, arrival: &Arrival<'_>) {
+    fn put(&mut self, nr: i64, arrival: &Arrival<'_>) {
         let task = arrival.task;
         let template = arrival.keys.get(&task.template.fingerprint()).copied().unwrap_or(i32::MAX);
         let kind = task.template.task_type();
@@ -242,6 +255,10 @@ impl Arrays {
         self.namespace.push(kind.namespace.as_str().to_owned());
         self.name.push(kind.name.as_str().to_owned());
         self.key.push(task.idempotency_key.clone());
+        for document in New::among(task.alarm()) {
+            self.document_of.push(nr);
+            self.documents.push(document);
+        }
     }
 }
 

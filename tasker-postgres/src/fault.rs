@@ -4,7 +4,7 @@
 //! callers get the SQLSTATE and what it means.
 
 use tasker_core::history::UnreadableRow;
-use tasker_core::store::StoreError;
+use tasker_core::store::{StoreError, UnknownCollection};
 use tasker_core::{TaskId, TemplateError, UnknownPriority, UnknownState};
 
 /// Why an operation failed.
@@ -190,6 +190,12 @@ impl From<TemplateError> for Fault {
 impl From<serde_json::Error> for Fault {
     fn from(_: serde_json::Error) -> Self {
         Self::Unreadable("a stored JSON document".to_owned())
+    }
+}
+
+impl From<UnknownCollection> for Fault {
+    fn from(error: UnknownCollection) -> Self {
+        Self::Unreadable(error.to_string())
     }
 }
 

@@ -40,12 +40,15 @@ impl Work for Renew {
     }
 }
 
-/// Reads the time and what there is to say of the other workers.
+/// Reads the time and what there is to say of the other workers and of documents.
 fn until_when(columns: &mut Columns<'_>) -> Result<Renewed, Fault> {
     let now = columns.time()?;
     let others_spare = u32::try_from(columns.next::<i64>()?).unwrap_or(u32::MAX);
     let next_expiry = columns.maybe_time()?.map(|at| until(now, at));
-    Ok(Renewed::Until { now: timestamp(now)?, others_spare, next_expiry })
+    let systems = columns.next::<i64>()?.unsigned_abs();
+    let next_due = columns.maybe_time()?.map(|at| until(now, at));
+    let now = timestamp(now)?;
+    Ok(Renewed::Until { now, others_spare, next_expiry, systems, next_due })
 }
 
 /// Ends a worker that wants to end.

@@ -17,6 +17,7 @@ mod claim;
 mod commit;
 mod create;
 mod database;
+mod documents;
 mod fault;
 mod hint;
 mod lease;

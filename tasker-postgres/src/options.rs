@@ -135,7 +135,8 @@ impl PostgresOptions {
         self
     }
 
-    /// For how long tasks are kept that completed or were cancelled; for ever unless said otherwise.
+    /// For how long tasks are kept that completed, were cancelled or compensated, or that a person
+    /// has seen to; for ever unless said otherwise.
     ///
     /// The store then calls for [`delete_ended`](PostgresStore::delete_ended) in the background,
     /// about once an hour, of all stores on the schema one at a time, in small batches with pauses.

@@ -45,6 +45,13 @@ async fn fill(connection: &mut PgConnection, tables: Tables) {
          FROM generate_series(1, {rows}) AS nr;
          INSERT INTO queue SELECT 'a/b@1.0.0', 0, wake_at, id FROM task WHERE owner IS NULL;
          INSERT INTO idempotency SELECT 'a', 'b', id::text, id FROM task;
+         INSERT INTO document
+         SELECT 'alarm', id::text, 1, 'set', now(), 'null', now(), now() FROM task;
+         INSERT INTO document
+         SELECT 'escalation', id::text, 1, 'open', null, 'null', now(), now() FROM task;
+         INSERT INTO document
+         SELECT 'system', nr::text, 1, 'up', null, 'null', now(), now()
+         FROM generate_series(1, least({rows}, 10)) AS nr;
          INSERT INTO news (worker, task) SELECT (SELECT id FROM worker), id FROM task;
          INSERT INTO offer SELECT id, 0, 1, 'a/b@1.0.0', '{{}}', now() FROM task;
          INSERT INTO history
@@ -52,7 +59,8 @@ async fn fill(connection: &mut PgConnection, tables: Tables) {
          FROM task, generate_series(0, 4) AS step"
     );
     sqlx::raw_sql(AssertSqlSafe(fill)).execute(&mut *connection).await.unwrap();
-    for table in ["task", "queue", "idempotency", "news", "offer", "history", "worker"] {
+    for table in ["task", "queue", "idempotency", "news", "offer", "history", "worker", "document"]
+    {
         let vacuum = format!("VACUUM ANALYZE {table}");
         sqlx::raw_sql(AssertSqlSafe(vacuum)).execute(&mut *connection).await.unwrap();
     }

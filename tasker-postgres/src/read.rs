@@ -33,19 +33,26 @@ impl Work for Find {
     async fn run(self, session: &mut Session<'_>) -> Result<Self::Answer, Fault> {
         let sql = &session.database.sql;
         let page = count(self.0.page_size() as u64);
-        // A partial index serves only a statement that itself names the state.
-        let (text, state) = match self.0.state {
-            Some(TaskState::Error) => (&sql.find_in_error, None),
-            Some(TaskState::Cancelled) => (&sql.find_cancelled, None),
+        // A partial index serves only a statement that itself says what the index does.
+        let text = match self.0.state {
+            Some(
+                TaskState::Paused
+                | TaskState::Error
+                | TaskState::Cancelled
+                | TaskState::Compensating
+                | TaskState::Compensated
+                | TaskState::ResolvedManually,
+            ) => &sql.find_exceptional,
             Some(TaskState::Pending | TaskState::InProgress | TaskState::Complete) | None => {
-                (&sql.find, Some(self.0.state.map(TaskState::as_str)))
+                &sql.find
             }
         };
-        let mut query = statement(text).bind(self.0.namespace).bind(self.0.name);
-        if let Some(state) = state {
-            query = query.bind(state);
-        }
-        let query = query.bind(self.0.before.map(TaskId::as_uuid)).bind(page);
+        let query = statement(text)
+            .bind(self.0.namespace)
+            .bind(self.0.name)
+            .bind(self.0.state.map(TaskState::as_str))
+            .bind(self.0.before.map(TaskId::as_uuid))
+            .bind(page);
         let rows = session.fetch(query).await?;
         rows.iter()
             .map(|row| {

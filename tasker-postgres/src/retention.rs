@@ -29,15 +29,20 @@ const PAUSE: Duration = Duration::from_millis(100);
 const SHORTEST_ROUND: Duration = Duration::from_secs(1);
 const LONGEST_ROUND: Duration = Duration::from_secs(3600);
 
-/// Tasks that went well, or were given up on purpose.
-const ENDED: &[TaskState] = &[TaskState::Complete, TaskState::Cancelled];
+/// Tasks that went well, or are nobody's concern any more.
+const ENDED: &[TaskState] = &[
+    TaskState::Complete,
+    TaskState::Cancelled,
+    TaskState::Compensated,
+    TaskState::ResolvedManually,
+];
 
 /// Tasks that wait for a person.
 const FAILED: &[TaskState] = &[TaskState::Error];
 
 impl PostgresStore {
-    /// Deletes tasks that completed or were cancelled longer ago than this, with their history and
-    /// their idempotency keys, and says how many.
+    /// Deletes tasks that completed, were cancelled or compensated, or that a person has seen to,
+    /// longer ago than this, with their history and their idempotency keys, and says how many.
     ///
     /// Failed tasks wait for a person: see [`delete_failed`](Self::delete_failed). The oldest go
     /// first, at most `batch` (1 to 10,000; some 500 do well) in one transaction. What somebody

@@ -9,8 +9,8 @@ use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgRow, PgTypeInfo, PgValueRef};
 use sqlx::{Decode, Encode, Postgres, Row, Type};
 use tasker_core::history::{Author, Occurrence, OccurrenceColumns, Recorded, Transition};
-use tasker_core::store::StoredTask;
 use tasker_core::store::board::{OWN_LOG, Standing};
+use tasker_core::store::{Route, StoredTask};
 use tasker_core::{Json, Priority, StepIndex, TaskId, TaskTemplate, WorkerId};
 use uuid::Uuid;
 
@@ -223,6 +223,7 @@ impl Unfolding {
 
     pub(crate) fn finish(self, now: i64) -> Result<StoredTask, Fault> {
         let Self { id, standing, template, input, rows } = self;
+        let last_route = standing.route.map_or_else(|| Route::of(&template), Route::from_stored);
         Ok(StoredTask {
             id,
             template,
@@ -235,6 +236,7 @@ impl Unfolding {
             created_at: timestamp(standing.created_at)?,
             ended_at: standing.ended_at.map(timestamp).transpose()?,
             wake_at: standing.wake_at.map(timestamp).transpose()?,
+            route: standing.wake_at.map(|_| last_route),
             now: timestamp(now)?,
             rows,
         })
@@ -277,4 +279,9 @@ pub(crate) fn int(number: u32) -> i32 {
 /// A log's number in a row.
 pub(crate) fn log_int(log: i64) -> i32 {
     i32::try_from(log).unwrap_or(i32::MAX)
+}
+
+/// One parameter of a statement over many rows.
+pub(crate) fn column<'a, T, C>(rows: &'a [T], of: impl Fn(&'a T) -> C) -> Vec<C> {
+    rows.iter().map(of).collect()
 }

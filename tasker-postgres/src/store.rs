@@ -7,8 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tasker_core::history::Author;
 use tasker_core::store::{
-    ClaimRequest, Claimed, Committed, Created, Heartbeat, NewTask, Renewed, StateStore, StoreError,
-    StoredTask, TaskChange, TaskQuery, TaskSummary,
+    ClaimRequest, Claimed, Committed, Created, DocumentChange, DocumentQuery, Documents,
+    DocumentsWritten, Heartbeat, NewTask, Renewed, StateStore, StoreError, StoredTask, TaskChange,
+    TaskQuery, TaskSummary,
 };
 use tasker_core::{TaskId, WorkerId};
 use tokio::runtime::Handle;
@@ -19,6 +20,7 @@ use crate::claim::{Claim, Marks};
 use crate::commit::Commit;
 use crate::create::{self, Ask, Create};
 use crate::database::Database;
+use crate::documents::{ReadDocuments, WriteDocuments};
 use crate::fault::unavailable;
 use crate::hint::{self, Hints};
 use crate::lease::{Renew, TakeOver};
@@ -169,6 +171,17 @@ impl StateStore for PostgresStore {
 
     async fn find(&self, query: TaskQuery) -> Result<Vec<TaskSummary>, StoreError> {
         self.database.perform(Find(query)).await
+    }
+
+    async fn read_documents(&self, query: DocumentQuery) -> Result<Documents, StoreError> {
+        self.database.perform(ReadDocuments(query)).await
+    }
+
+    async fn write_documents(
+        &self,
+        changes: Vec<DocumentChange>,
+    ) -> Result<DocumentsWritten, StoreError> {
+        self.database.perform(WriteDocuments(changes)).await
     }
 
     async fn wait_for_work(&self, worker: WorkerId, max: Duration) {

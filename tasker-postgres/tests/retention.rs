@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use sqlx::postgres::PgPool;
 use sqlx::{AssertSqlSafe, Row};
-use tasker_core::store::StateStore;
+use tasker_core::history::Author;
+use tasker_core::store::{
+    Assumption, Collection, DocumentQuery, NewTask, StateStore, TaskChange, Then,
+};
 use tasker_core::{
-    Operator, StepContext, StepError, StepTemplate, TaskId, TaskQuery, TaskRequest, TaskState,
-    TaskTemplate, Tasker, Worker, Workflow, step_fn,
+    Json, Operator, Priority, StepContext, StepError, StepTemplate, TaskId, TaskQuery, TaskRequest,
+    TaskState, TaskTemplate, Tasker, Worker, Workflow, step_fn,
 };
 use tasker_postgres::PostgresStore;
 use tasker_postgres_kit::{Database, Server};
@@ -269,4 +272,40 @@ async fn plans(place: &Place, mode: &str) -> String {
     }
     connection.detach();
     plans
+}
+
+#[tokio::test]
+async fn what_needs_nobody_any_more_goes_with_its_alarm() {
+    let place = Place::new().await;
+    let store = &place.store;
+    let template = TaskTemplate::builder("task").deadline(HOUR).step(StepTemplate::new("step"));
+    let template = Arc::new(template.build().unwrap());
+    let states = TaskState::ALL.map(|state| (state, TaskId::new()));
+    for (state, id) in states {
+        let (template, context) = (Arc::clone(&template), Json::null());
+        let (idempotency_key, delay, priority) = (None, Duration::ZERO, Priority::Normal);
+        let new = NewTask { id, template, context, idempotency_key, delay, priority };
+        store.create(vec![new], None).await.unwrap();
+        let (assumes, rows, offers) = (Assumption::Unmoved { version: 0 }, Vec::new(), Vec::new());
+        let then = Then::End { state, degraded: false };
+        let change = TaskChange { task: id, assumes, rows, offers, then };
+        store.commit(&Author::Operator("ada".to_owned()), vec![change]).await.unwrap();
+    }
+    let ended = [
+        TaskState::Complete,
+        TaskState::Cancelled,
+        TaskState::Compensated,
+        TaskState::ResolvedManually,
+    ];
+    let mut deleted = 0;
+    while deleted < 4 {
+        deleted += store.delete_ended(Duration::ZERO, 10).await.unwrap();
+    }
+    for (state, id) in states {
+        let gone = ended.contains(&state);
+        assert_eq!(store.load(id).await.unwrap().is_none(), gone, "{state}");
+        let (collection, keys) = (Collection::Alarm, vec![id.to_string()]);
+        let alarm = store.read_documents(DocumentQuery::Keys { collection, keys }).await.unwrap();
+        assert_eq!(alarm.found.is_empty(), gone, "{state}");
+    }
 }

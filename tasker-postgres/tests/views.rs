@@ -54,6 +54,10 @@ async fn the_views_show_where_a_task_and_each_of_its_steps_stand() {
         (2, "send".into(), None, None, None),
     ];
     assert_eq!(steps, expected);
+    let open = format!("SELECT state, detail IS NOT NULL FROM {name}.escalation");
+    let open: Vec<(String, bool)> =
+        query_as(AssertSqlSafe(open)).fetch_all(&mut connection).await.unwrap();
+    assert_eq!(open, [("open".to_owned(), true)], "the step that failed for good");
 }
 
 #[tokio::test]

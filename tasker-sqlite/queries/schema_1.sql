@@ -29,9 +29,9 @@ CREATE TABLE task (
 -- What a worker owns: read when it is taken over or lost an answer.
 CREATE INDEX task_by_owner ON task (owner) WHERE owner IS NOT NULL;
 
--- Tasks that wait for a person; few, so listing them never reads the many that went well.
-CREATE INDEX task_in_error ON task (id) WHERE state = 'error';
-CREATE INDEX task_cancelled ON task (id) WHERE state = 'cancelled';
+-- Tasks that are not as most are; few, so listing them never reads the many that went well.
+CREATE INDEX task_exceptional ON task (state, id)
+WHERE state NOT IN ('pending', 'in_progress', 'complete');
 
 -- What happened to tasks: rows are added and never changed.
 CREATE TABLE history (
@@ -110,3 +110,20 @@ CREATE TABLE former_worker (
     id      BLOB NOT NULL PRIMARY KEY,
     gone_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- What workers and operators share beside tasks: small, written whole, each by compare and swap.
+CREATE TABLE document (
+    collection TEXT NOT NULL,           -- what it is about: `system`, `escalation` or `alarm`
+    key        TEXT NOT NULL,
+    version    INTEGER NOT NULL,        -- counts its writes, from 1
+    state      TEXT NOT NULL,
+    due_at     INTEGER,                 -- when somebody should look at it
+    body       TEXT NOT NULL,           -- JSON
+    created_at INTEGER NOT NULL,
+    written_at INTEGER NOT NULL,
+    PRIMARY KEY (collection, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX document_due ON document (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX document_listed ON document (collection, created_at, key);
+CREATE INDEX document_by_state ON document (collection, state, created_at, key);

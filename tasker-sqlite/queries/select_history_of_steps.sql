@@ -1,4 +1,4 @@
--- The input of a task and the history of some of its steps.
+-- The history of some logs of a task.
 -- ?1 task, ?2 the steps, a JSON array
 SELECT task, step, seq, at, author, attempt, ran_for, kind, result, detail
 FROM history

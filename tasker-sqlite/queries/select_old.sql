@@ -4,10 +4,12 @@
 -- end. So a walk along the primary key up to the id of the time in question meets all of them. An
 -- index by the end would serve as well, and cost every end of a task another entry.
 --
--- ?1 behind which id, ?2 up to which, ?3 and ?4 states, ?5 the time before which they ended, ?6 how
--- many
-SELECT task.id, task.state IN (?3, ?4) AND task.ended_at IS NOT NULL AND task.ended_at < ?5
+-- ?1 behind which id, ?2 up to which, ?3 the time before which they ended, ?4 to ?7 states, ?8
+-- how many
+SELECT
+    task.id,
+    task.state IN (?4, ?5, ?6, ?7) AND task.ended_at IS NOT NULL AND task.ended_at < ?3
 FROM task
 WHERE task.id > ?1 AND task.id < ?2
 ORDER BY task.id
-LIMIT ?6
+LIMIT ?8

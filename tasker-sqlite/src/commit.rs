@@ -11,6 +11,7 @@ use tasker_core::store::{Applied, Committed, NewOffer, TaskChange};
 
 use crate::bulk::{Bulk, Values};
 use crate::create::{HISTORY, QUEUE};
+use crate::documents;
 use crate::fault::Fault;
 use crate::rows::{Columns, count, nanos, read_standing, timestamp};
 use crate::session::{Ask, Session};
@@ -174,6 +175,7 @@ async fn write(session: &mut Session<'_>, board: Board<'_>) -> Result<(), Fault>
             values.put(serde_json::json!(needs).to_string()).put(now);
         })
         .await?;
+    documents::insert(session, &effects.documents).await?;
     let news = effects.news;
     session
         .run_bulk(&NEWS, &news, |values, Told { worker, task, row }| {

@@ -9,6 +9,7 @@ use tasker_core::store::{Created, NewTask, Route, input_digest};
 use tasker_core::{Json, TaskId, TaskState, WorkerId};
 
 use crate::bulk::{Bulk, Values};
+use crate::documents;
 use crate::fault::Fault;
 use crate::rows::{Columns, SUBMITTED, count, timestamp};
 use crate::session::{Ask, Session};
@@ -159,5 +160,7 @@ async fn store(session: &mut Session<'_>, arrivals: &[Arrival<'_>]) -> Result<()
             values.put(*key).put_task(task.id);
         })
         .await?;
+    let alarms: Vec<_> = arrivals.iter().filter_map(|arrival| arrival.task.alarm()).collect();
+    documents::insert(session, &alarms).await?;
     Ok(())
 }

@@ -4,7 +4,7 @@
 //! result code and what it means.
 
 use tasker_core::history::UnreadableRow;
-use tasker_core::store::StoreError;
+use tasker_core::store::{StoreError, UnknownCollection};
 use tasker_core::{TaskId, TemplateError, UnknownPriority, UnknownState};
 
 /// Why a transaction failed.
@@ -156,6 +156,12 @@ impl From<UnreadableRow> for Fault {
 
 impl From<UnknownState> for Fault {
     fn from(error: UnknownState) -> Self {
+        Self::Unreadable(error.to_string())
+    }
+}
+
+impl From<UnknownCollection> for Fault {
+    fn from(error: UnknownCollection) -> Self {
         Self::Unreadable(error.to_string())
     }
 }

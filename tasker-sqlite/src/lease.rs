@@ -9,7 +9,7 @@ use tasker_core::store::{Heartbeat, Renewed};
 
 use crate::bulk::Values;
 use crate::fault::Fault;
-use crate::rows::{Columns, nanos, timestamp};
+use crate::rows::{Columns, nanos, timestamp, until};
 use crate::session::{Ask, Session};
 
 /// For how long the ids of former workers are refused: longer than any process hangs.
@@ -47,12 +47,12 @@ async fn renew_one(session: &mut Session<'_>, beat: &Heartbeat) -> Result<Renewe
     let mut columns = Columns::of(row);
     let spare: i64 = columns.next()?;
     let others_spare = u32::try_from(spare).unwrap_or(u32::MAX);
-    let expires_at: Option<i64> = columns.next()?;
-    let next_expiry = expires_at.map(|at| {
-        let wait = u64::try_from(at.saturating_sub(session.now)).unwrap_or_default();
-        Duration::from_micros(wait)
-    });
-    Ok(Renewed::Until { now: timestamp(session.now)?, others_spare, next_expiry })
+    let wait = |at: Option<i64>| at.map(|at| until(session.now, at));
+    let next_expiry = wait(columns.next()?);
+    let systems = columns.next::<i64>()?.unsigned_abs();
+    let next_due = wait(columns.next()?);
+    let now = timestamp(session.now)?;
+    Ok(Renewed::Until { now, others_spare, next_expiry, systems, next_due })
 }
 
 pub(crate) async fn take_over(

@@ -8,6 +8,7 @@ mod bulk;
 mod claim;
 mod commit;
 mod create;
+mod documents;
 mod fault;
 mod known;
 mod lease;

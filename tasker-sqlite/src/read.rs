@@ -42,10 +42,16 @@ pub(crate) async fn find(
     values.put(query.state.map(TaskState::as_str));
     values.put(query.before.map(|id| id.as_uuid().as_bytes().to_vec()));
     values.put(count(query.page_size() as u64));
-    // SQLite uses a partial index only where the statement itself names the state.
+    // SQLite uses a partial index only where the statement itself says what the index does.
     let text = match query.state {
-        Some(TaskState::Error) => include_str!("../queries/find_in_error.sql"),
-        Some(TaskState::Cancelled) => include_str!("../queries/find_cancelled.sql"),
+        Some(
+            TaskState::Paused
+            | TaskState::Error
+            | TaskState::Cancelled
+            | TaskState::Compensating
+            | TaskState::Compensated
+            | TaskState::ResolvedManually,
+        ) => include_str!("../queries/find_exceptional.sql"),
         Some(TaskState::Pending | TaskState::InProgress | TaskState::Complete) | None => {
             include_str!("../queries/find.sql")
         }

@@ -1,5 +1,6 @@
 //! Deletes tasks that ended long ago, and all that is known of them, in small batches.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use tasker_core::store::StoreError;
@@ -7,7 +8,7 @@ use tasker_core::{TaskId, TaskState};
 use uuid::Uuid;
 
 use crate::SqliteStore;
-use crate::bulk::Values;
+use crate::bulk::{Bulk, Values};
 use crate::fault::Fault;
 use crate::rows::Columns;
 use crate::session::{Ask, Session};
@@ -19,9 +20,20 @@ const WIDTH: usize = 10;
 /// The most tasks that one transaction deletes.
 const LARGEST: usize = 10_000;
 
+/// Tasks that went well, or are nobody's concern any more.
+const ENDED: [TaskState; 4] = [
+    TaskState::Complete,
+    TaskState::Cancelled,
+    TaskState::Compensated,
+    TaskState::ResolvedManually,
+];
+
+static ALARMS: LazyLock<Bulk> =
+    LazyLock::new(|| Bulk::new(include_str!("../queries/delete_alarms.sql")));
+
 impl SqliteStore {
-    /// Deletes tasks that completed or were cancelled longer ago than this, with their history and
-    /// their idempotency keys, and says how many.
+    /// Deletes tasks that completed, were cancelled or compensated, or that a person has seen to,
+    /// longer ago than this, with their history and their idempotency keys, and says how many.
     ///
     /// Failed tasks wait for a person: see [`delete_failed`](Self::delete_failed). The oldest go
     /// first, at most `batch` (1 to 10,000; some 100 do well) at once, and other writes of this
@@ -36,7 +48,7 @@ impl SqliteStore {
         older_than: Duration,
         batch: usize,
     ) -> Result<u64, StoreError> {
-        self.delete([TaskState::Complete, TaskState::Cancelled], older_than, batch).await
+        self.delete(ENDED, older_than, batch).await
     }
 
     /// Deletes failed tasks in the same way. After that nobody can retry them.
@@ -48,12 +60,12 @@ impl SqliteStore {
         older_than: Duration,
         batch: usize,
     ) -> Result<u64, StoreError> {
-        self.delete([TaskState::Error; 2], older_than, batch).await
+        self.delete([TaskState::Error; 4], older_than, batch).await
     }
 
     async fn delete(
         &self,
-        states: [TaskState; 2],
+        states: [TaskState; 4],
         older_than: Duration,
         batch: usize,
     ) -> Result<u64, StoreError> {
@@ -74,7 +86,7 @@ impl SqliteStore {
 /// A batch.
 #[derive(Clone, Copy)]
 pub(crate) struct Sweep {
-    states: [TaskState; 2],
+    states: [TaskState; 4],
     older_than: Duration,
     behind: Uuid,
     size: usize,
@@ -105,24 +117,31 @@ async fn delete_batch(session: &mut Session<'_>, sweep: Sweep) -> Result<Swept, 
     let bind = |up_to: Uuid| {
         let mut values = Values::default();
         values.put_task(sweep.behind.into()).put_task(up_to.into());
-        values.put(sweep.states[0].as_str()).put(sweep.states[1].as_str()).put(before);
+        values.put(before);
+        for state in sweep.states {
+            values.put(state.as_str());
+        }
         values
     };
     let mut values = bind(youngest);
     values.put(i64::try_from(sweep.size * WIDTH).unwrap_or(i64::MAX));
     let rows = session.fetch(include_str!("../queries/select_old.sql"), values).await?;
-    let mut due = 0;
+    let mut due = Vec::new();
     let mut last = None;
     for row in &rows {
         let mut columns = Columns::of(row);
-        last = Some(columns.task()?);
-        due += u64::from(columns.next::<bool>()?);
-        if due == sweep.size as u64 {
+        let task = columns.task()?;
+        last = Some(task);
+        if columns.next()? {
+            due.push(task);
+        }
+        if due.len() == sweep.size {
             break;
         }
     }
-    if let Some(last) = last.filter(|_| due > 0) {
+    if let Some(last) = last.filter(|_| !due.is_empty()) {
         session.run(include_str!("../queries/delete_ended.sql"), bind(last.as_uuid())).await?;
+        session.run_bulk(&ALARMS, &due, |values, task| _ = values.put(task.to_string())).await?;
     }
-    Ok(Swept { deleted: due, last })
+    Ok(Swept { deleted: due.len() as u64, last })
 }

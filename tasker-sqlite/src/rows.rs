@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Decode, Row, Sqlite, TypeInfo, ValueRef};
 use tasker_core::history::{Author, Occurrence, OccurrenceColumns, Recorded, Transition};
-use tasker_core::store::StoredTask;
 use tasker_core::store::board::{OWN_LOG, Standing};
+use tasker_core::store::{Route, StoredTask};
 use tasker_core::{Json, Priority, StepIndex, TaskId, TaskTemplate, WorkerId};
 use uuid::Uuid;
 
@@ -166,6 +166,7 @@ impl Unfolding {
 
     pub(crate) fn finish(self, now: i64) -> Result<StoredTask, Fault> {
         let Self { id, standing, template, input, rows } = self;
+        let last_route = standing.route.map_or_else(|| Route::of(&template), Route::from_stored);
         Ok(StoredTask {
             id,
             template,
@@ -178,6 +179,7 @@ impl Unfolding {
             created_at: timestamp(standing.created_at)?,
             ended_at: standing.ended_at.map(timestamp).transpose()?,
             wake_at: standing.wake_at.map(timestamp).transpose()?,
+            route: standing.wake_at.map(|_| last_route),
             now: timestamp(now)?,
             rows,
         })

@@ -9,8 +9,9 @@ use async_trait::async_trait;
 use sqlx::sqlite::SqlitePool;
 use tasker_core::history::Author;
 use tasker_core::store::{
-    ClaimRequest, Claimed, Committed, Created, Heartbeat, NewTask, Renewed, StateStore, StoreError,
-    StoredTask, TaskChange, TaskQuery, TaskSummary,
+    ClaimRequest, Claimed, Committed, Created, DocumentChange, DocumentQuery, Documents,
+    DocumentsWritten, Heartbeat, NewTask, Renewed, StateStore, StoreError, StoredTask, TaskChange,
+    TaskQuery, TaskSummary,
 };
 use tasker_core::{TaskId, WorkerId};
 use tokio::sync::{mpsc, oneshot};
@@ -24,7 +25,7 @@ use crate::session::Ask;
 use crate::templates::Templates;
 use crate::watch::Watch;
 use crate::writer::{Operation, Writer};
-use crate::{OpenError, SqliteOptions, open, read};
+use crate::{OpenError, SqliteOptions, documents, open, read};
 
 /// How many operations may wait for the writer before callers wait for room.
 const WAITING: usize = 4_096;
@@ -164,6 +165,20 @@ impl StateStore for SqliteStore {
         let found = tokio::time::timeout(self.deadline, read::find(&self.readers, &query)).await;
         let found = found.map_err(|_| unavailable("it did not answer in time"))?;
         found.map_err(|fault| fault.to_store_error())
+    }
+
+    async fn read_documents(&self, query: DocumentQuery) -> Result<Documents, StoreError> {
+        let found =
+            tokio::time::timeout(self.deadline, documents::read(&self.readers, &query)).await;
+        let found = found.map_err(|_| unavailable("it did not answer in time"))?;
+        found.map_err(|fault| fault.to_store_error())
+    }
+
+    async fn write_documents(
+        &self,
+        changes: Vec<DocumentChange>,
+    ) -> Result<DocumentsWritten, StoreError> {
+        self.ask(changes, Operation::Write).await
     }
 
     async fn wait_for_work(&self, worker: WorkerId, max: Duration) {

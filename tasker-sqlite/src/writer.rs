@@ -14,7 +14,9 @@ use jiff::Timestamp;
 use sqlx::Connection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tasker_core::WorkerId;
-use tasker_core::store::{ClaimRequest, Claimed, Committed, Created, Heartbeat, Renewed};
+use tasker_core::store::{
+    ClaimRequest, Claimed, Committed, Created, DocumentChange, DocumentsWritten, Heartbeat, Renewed,
+};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -29,7 +31,7 @@ use crate::rows::Columns;
 use crate::session::{Ask, Session};
 use crate::templates::Templates;
 use crate::watch::Watch;
-use crate::{claim, commit, create, lease, retention};
+use crate::{claim, commit, create, documents, lease, retention};
 
 /// How many operations join one transaction at most.
 const BATCH: usize = 256;
@@ -39,6 +41,7 @@ pub(crate) enum Operation {
     Create(Ask<Create, Vec<Created>>),
     Claim(Ask<ClaimRequest, Claimed>),
     Commit(Ask<Commit, Committed>),
+    Write(Ask<Vec<DocumentChange>, DocumentsWritten>),
     Renew(Ask<Heartbeat, Renewed>),
     TakeOver(Ask<usize, Vec<WorkerId>>),
     Delete(Ask<Sweep, Swept>),
@@ -52,6 +55,7 @@ struct Batch {
     renewals: Vec<Ask<Heartbeat, Renewed>>,
     creations: Vec<Ask<Create, Vec<Created>>>,
     commits: Vec<Ask<Commit, Committed>>,
+    writes: Vec<Ask<Vec<DocumentChange>, DocumentsWritten>>,
     take_overs: Vec<Ask<usize, Vec<WorkerId>>>,
     claims: Vec<Ask<ClaimRequest, Claimed>>,
     deletions: Vec<Ask<Sweep, Swept>>,
@@ -64,12 +68,14 @@ impl Batch {
             Operation::Create(ask) if !ask.answer.is_closed() => self.creations.push(ask),
             Operation::Claim(ask) if !ask.answer.is_closed() => self.claims.push(ask),
             Operation::Commit(ask) if !ask.answer.is_closed() => self.commits.push(ask),
+            Operation::Write(ask) if !ask.answer.is_closed() => self.writes.push(ask),
             Operation::Renew(ask) if !ask.answer.is_closed() => self.renewals.push(ask),
             Operation::TakeOver(ask) if !ask.answer.is_closed() => self.take_overs.push(ask),
             Operation::Delete(ask) if !ask.answer.is_closed() => self.deletions.push(ask),
             Operation::Create(_)
             | Operation::Claim(_)
             | Operation::Commit(_)
+            | Operation::Write(_)
             | Operation::Renew(_)
             | Operation::TakeOver(_)
             | Operation::Delete(_)
@@ -81,6 +87,7 @@ impl Batch {
         self.renewals.len()
             + self.creations.len()
             + self.commits.len()
+            + self.writes.len()
             + self.take_overs.len()
             + self.claims.len()
             + self.deletions.len()
@@ -88,15 +95,16 @@ impl Batch {
 
     /// The same operations, each in a batch of its own, in the order in which they would run.
     fn split(self) -> impl Iterator<Item = Self> {
-        let Self { renewals, creations, commits, take_overs, claims, deletions } = self;
+        let Self { renewals, creations, commits, writes, take_overs, claims, deletions } = self;
         let renewals = renewals.into_iter().map(Operation::Renew);
         let creations = creations.into_iter().map(Operation::Create);
         let commits = commits.into_iter().map(Operation::Commit);
+        let writes = writes.into_iter().map(Operation::Write);
         let take_overs = take_overs.into_iter().map(Operation::TakeOver);
         let claims = claims.into_iter().map(Operation::Claim);
         let deletions = deletions.into_iter().map(Operation::Delete);
-        let operations = renewals.chain(creations).chain(commits).chain(take_overs);
-        let operations = operations.chain(claims).chain(deletions);
+        let operations = renewals.chain(creations).chain(commits).chain(writes);
+        let operations = operations.chain(take_overs).chain(claims).chain(deletions);
         operations.map(|operation| {
             let mut alone = Self::default();
             alone.add(operation);
@@ -108,6 +116,7 @@ impl Batch {
         lease::renew(session, &mut self.renewals).await?;
         create::create(session, &mut self.creations).await?;
         commit::commit(session, &mut self.commits).await?;
+        documents::write(session, &mut self.writes).await?;
         lease::take_over(session, &mut self.take_overs).await?;
         claim::claim(session, &mut self.claims).await?;
         retention::delete(session, &mut self.deletions).await
@@ -118,6 +127,7 @@ impl Batch {
         self.renewals.into_iter().for_each(answer);
         self.creations.into_iter().for_each(answer);
         self.commits.into_iter().for_each(answer);
+        self.writes.into_iter().for_each(answer);
         self.take_overs.into_iter().for_each(answer);
         self.claims.into_iter().for_each(answer);
         self.deletions.into_iter().for_each(answer);
@@ -127,6 +137,7 @@ impl Batch {
         self.renewals.into_iter().for_each(|ask| fail(ask, fault));
         self.creations.into_iter().for_each(|ask| fail(ask, fault));
         self.commits.into_iter().for_each(|ask| fail(ask, fault));
+        self.writes.into_iter().for_each(|ask| fail(ask, fault));
         self.take_overs.into_iter().for_each(|ask| fail(ask, fault));
         self.claims.into_iter().for_each(|ask| fail(ask, fault));
         self.deletions.into_iter().for_each(|ask| fail(ask, fault));

@@ -16,6 +16,7 @@ pub(crate) struct Payment {
     pub(crate) state: String,
     pub(crate) requests: i64,
     pub(crate) captures: i64,
+    pub(crate) refunds: i64,
 }
 
 /// An order that the shop has written down.
@@ -43,17 +44,18 @@ impl Folder {
     pub(crate) fn ledger(&self) -> Vec<Payment> {
         select(
             &file(&self.path().join("gateway.db")),
-            "SELECT payment_id, amount, state, requests, captures FROM payments",
+            "SELECT payment_id, amount, state, requests, captures, refunds FROM payments",
         )
     }
 
+    /// Those that were not withdrawn.
     pub(crate) fn orders(&self) -> Vec<Order> {
         self.select(
             "shop.db",
             "SELECT order_number, details{json} ->> 'task_id' AS task_id,
                  details{json} ->> 'payment_id' AS payment_id,
                  CAST(details{json} ->> 'total_amount' AS DOUBLE PRECISION) AS total
-             FROM {shop}orders",
+             FROM {shop}orders WHERE state = 'placed'",
         )
     }
 

@@ -52,6 +52,7 @@ impl From<OrdersError> for StepError {
             OrdersError::Unavailable(_) | OrdersError::NumbersUsedUp => {
                 Self::retryable(error.to_string()).with_code("ORDERS_UNAVAILABLE")
             }
+            OrdersError::Withdrawn => Self::permanent("ORDER_WITHDRAWN", error.to_string()),
             OrdersError::Unreadable(_) => Self::permanent("ORDER_UNREADABLE", error.to_string()),
         }
     }

@@ -35,19 +35,7 @@ impl StepHandler for ProcessPayment {
 
 impl From<GatewayError> for StepError {
     fn from(error: GatewayError) -> Self {
-        let code = match &error {
-            GatewayError::TimedOut => "GATEWAY_TIMEOUT",
-            GatewayError::Unreachable => "GATEWAY_UNREACHABLE",
-            GatewayError::RateLimited { .. } => "RATE_LIMITED",
-            GatewayError::Faulty | GatewayError::Ledger(_) => "GATEWAY_FAULT",
-            GatewayError::AnswerLost => "GATEWAY_ANSWER_LOST",
-            GatewayError::InsufficientFunds => "INSUFFICIENT_FUNDS",
-            GatewayError::InvalidCard => "INVALID_CARD",
-            GatewayError::Fraud => "FRAUD_DETECTED",
-            GatewayError::Declined => "CARD_DECLINED",
-            GatewayError::NotAuthorised => "PAYMENT_NOT_AUTHORISED",
-            GatewayError::KeyReused => "IDEMPOTENCY_KEY_REUSED",
-        };
+        let code = error.code();
         match error {
             GatewayError::TimedOut
             | GatewayError::Unreachable
@@ -62,7 +50,8 @@ impl From<GatewayError> for StepError {
             | GatewayError::Fraud
             | GatewayError::Declined
             | GatewayError::NotAuthorised
-            | GatewayError::KeyReused => Self::permanent(code, error.to_string()),
+            | GatewayError::KeyReused
+            | GatewayError::CalledOff => Self::permanent(code, error.to_string()),
         }
     }
 }

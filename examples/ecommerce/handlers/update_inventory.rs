@@ -29,6 +29,7 @@ impl From<InventoryError> for StepError {
             InventoryError::Insufficient { .. } => {
                 Self::permanent("INSUFFICIENT_INVENTORY", error.to_string())
             }
+            InventoryError::Released => Self::permanent("RESERVATION_RELEASED", error.to_string()),
             InventoryError::Unavailable(_) | InventoryError::BrokenOff(_) => {
                 Self::retryable(error.to_string()).with_code("INVENTORY_UNAVAILABLE")
             }

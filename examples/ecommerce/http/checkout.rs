@@ -67,7 +67,7 @@ pub(super) async fn retry(
     let operator = Operator::new("storefront", "the customer asked for another try");
     let status = web.tasker.retry(task_id, &operator).await.map_err(|error| match error {
         OperateError::NotFound(_) => ApiError::order_not_found(),
-        OperateError::Illegal(_) => {
+        OperateError::Refused(_) => {
             let message = "Only a failed order can be tried again";
             ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, message)
         }

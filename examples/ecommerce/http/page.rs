@@ -1,4 +1,4 @@
-//! The storefront: one page, its style and its script, in the program itself.
+//! The storefront and the page of whoever looks after it, in the program itself.
 
 use axum::http::HeaderName;
 use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
@@ -21,6 +21,19 @@ pub(super) async fn style() -> Asset {
 
 pub(super) async fn script() -> Asset {
     asset("text/javascript; charset=utf-8", include_str!("../storefront/app.js"))
+}
+
+/// `GET /admin`
+pub(super) async fn admin() -> Asset {
+    asset("text/html; charset=utf-8", include_str!("../storefront/admin.html"))
+}
+
+pub(super) async fn admin_style() -> Asset {
+    asset("text/css; charset=utf-8", include_str!("../storefront/admin.css"))
+}
+
+pub(super) async fn admin_script() -> Asset {
+    asset("text/javascript; charset=utf-8", include_str!("../storefront/admin.js"))
 }
 
 fn asset(content_type: &'static str, text: &'static str) -> Asset {

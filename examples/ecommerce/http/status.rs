@@ -61,18 +61,24 @@ impl OrderStatus {
     /// The word for a task's state in the shop's answers.
     pub(super) const fn word(state: TaskState) -> &'static str {
         match state {
-            TaskState::Pending | TaskState::InProgress => "processing",
+            TaskState::Pending
+            | TaskState::InProgress
+            | TaskState::Paused
+            | TaskState::Compensating => "processing",
             TaskState::Complete => "completed",
-            TaskState::Error => "failed",
+            TaskState::Error | TaskState::Compensated | TaskState::ResolvedManually => "failed",
             TaskState::Cancelled => "cancelled",
         }
     }
 
     pub(super) fn of(task: &TaskStatus) -> Self {
         let stage = match task.state {
-            TaskState::Pending | TaskState::InProgress => processing(task),
+            TaskState::Pending
+            | TaskState::InProgress
+            | TaskState::Paused
+            | TaskState::Compensating => processing(task),
             TaskState::Complete => completed(task).unwrap_or_else(|| failed(task)),
-            TaskState::Error => failed(task),
+            TaskState::Error | TaskState::Compensated | TaskState::ResolvedManually => failed(task),
             TaskState::Cancelled => Stage::Cancelled {},
         };
         Self { status: Self::word(task.state), task_id: task.id, stage }
@@ -125,6 +131,8 @@ pub(super) struct WorkflowDetails {
     task_type: String,
     state: TaskState,
     degraded: bool,
+    /// What an operator's action may say that it was decided on.
+    version: u64,
     created_at: Timestamp,
     ended_at: Option<Timestamp>,
     progress: Progress,
@@ -166,6 +174,7 @@ pub(super) async fn workflow_details(
         task_type: task.task_type.to_string(),
         state: task.state,
         degraded: task.degraded,
+        version: task.version,
         created_at: task.created_at,
         ended_at: task.ended_at,
         progress: task.progress,

@@ -63,7 +63,7 @@ impl From<OrdersError> for ApiError {
     fn from(error: OrdersError) -> Self {
         match error {
             OrdersError::Unavailable(error) => error.into(),
-            OrdersError::Unreadable(_) | OrdersError::NumbersUsedUp => {
+            OrdersError::Unreadable(_) | OrdersError::Withdrawn | OrdersError::NumbersUsedUp => {
                 error!(error = &error as &dyn std::error::Error, "an order cannot be read");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong")
             }

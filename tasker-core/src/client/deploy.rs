@@ -9,12 +9,12 @@ use std::fmt;
 use serde::Serialize;
 
 use super::Tasker;
-use crate::decide;
+use crate::decide::{self, Order};
 use crate::handler::{handlers_of_step, list};
 use crate::registry::{Found, Registry};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Undone};
 use crate::store::{StoreError, StoredTask, TaskQuery, TaskSummary};
-use crate::{StepIndex, TaskId, TaskState};
+use crate::{Action, StepIndex, TaskId, TaskState};
 
 /// How many tasks one page of the check looks at.
 const PAGE: usize = 100;
@@ -86,7 +86,7 @@ fn relevant() -> impl Iterator<Item = TaskState> {
 }
 
 const fn can_be_retried(state: TaskState) -> bool {
-    state.is_terminal() && state.may_become(TaskState::Pending)
+    matches!(state, TaskState::Error)
 }
 
 impl Default for StrandedCursor {
@@ -203,16 +203,19 @@ fn lacks(registry: &Registry, stored: &StoredTask) -> Option<Lack> {
     let mut task = Snapshot::replay(stored);
     if task.state().is_terminal() {
         // As it would stand after a retry; one that cannot be retried needs nothing.
-        decide::retry(&mut task, "", stored.now).ok()?;
+        let again = Order::because(String::new());
+        decide::operate(&mut task, &Action::Retry, &again, stored.now).ok()?;
     }
     let handler = registry.get(&stored.template)?;
     let mut missing: Vec<String> = Vec::new();
     for (index, step) in (0u32..).map(StepIndex).zip(task.steps()) {
-        if step.state().is_terminal() {
-            continue;
-        }
-        let names = handlers_of_step(stored.template.step(index));
-        for name in names.skip(usize::from(step.fell_back())) {
+        let template = stored.template.step(index);
+        let runs = !step.is_undoing() && !step.state().is_terminal();
+        let forward = handlers_of_step(template).skip(usize::from(step.fell_back()));
+        // Whatever has run, or will, may have to be undone.
+        let undone = step.undone() == Undone::Yes;
+        let back = template.compensate_with.as_deref().filter(|_| !undone);
+        for name in forward.filter(|_| runs).chain(back) {
             if handler.step_handler(name).is_none() && !missing.iter().any(|known| known == name) {
                 missing.push(name.to_owned());
             }

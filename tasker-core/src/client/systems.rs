@@ -66,7 +66,7 @@ impl Tasker {
         name: &str,
         operator: &Operator,
     ) -> Result<SystemStatus, StoreError> {
-        let Operator { name: by, reason } = operator;
+        let Operator { name: by, reason, .. } = operator;
         let trip = |breaker: &mut Breaker, now| breaker.trip(by, reason, now);
         let breaker = self.shared.systems.operate(name, trip).await?;
         Ok(SystemStatus::of(name, &breaker))
@@ -83,7 +83,7 @@ impl Tasker {
         name: &str,
         operator: &Operator,
     ) -> Result<SystemStatus, StoreError> {
-        let Operator { name: by, reason } = operator;
+        let Operator { name: by, reason, .. } = operator;
         let reset = |breaker: &mut Breaker, now| breaker.reset(by, reason, now);
         let breaker = self.shared.systems.operate(name, reset).await?;
         Ok(SystemStatus::of(name, &breaker))

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::start::{MAX_DELIVERIES, handler_of};
+use super::compensate;
+use super::start::{MAX_DELIVERIES, handler_of, state_in_hand};
 use crate::TaskState;
 use crate::history::{Occurrence, Transition};
-use crate::snapshot::{Snapshot, Want};
+use crate::snapshot::{Phase, Snapshot, Want};
 use crate::store::{Route, Then};
 
 /// What becomes of a task, given what is left of it; the snapshot follows.
@@ -24,12 +25,23 @@ pub(super) fn conclude(task: &mut Snapshot, now: Timestamp, rows: &mut Vec<Trans
         return end(task, TaskState::Error);
     }
     if task.has_failed() {
-        return end(task, TaskState::Error);
+        if task.phase() == Phase::Compensating || !compensate::is_called_for(task) {
+            return end(task, TaskState::Error);
+        }
+        let row = task.own_row(Occurrence::CompensationBegun);
+        task.apply(&row, now);
+        rows.push(row);
+        let state = TaskState::Compensating;
+        task.set_state(state);
+        return Then::Queue { state, wake_in: Duration::ZERO, route: Route::of(task.template()) };
     }
     if task.open() == 0 {
-        return end(task, TaskState::Complete);
+        return match task.phase() {
+            Phase::Forward => end(task, TaskState::Complete),
+            Phase::Compensating => end(task, TaskState::Compensated),
+        };
     }
-    let state = TaskState::InProgress;
+    let state = state_in_hand(task);
     let wake_at = task.ready().iter().map(|step| task.step(*step).ready_at()).min();
     match (wake_at, task.parked().first()) {
         (Some(None), _) => Then::Keep,

@@ -1,73 +1,170 @@
 //! What an operator, or a program that acts for one, does to a task.
 
+mod plan;
+mod refused;
+mod steps;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::history::{Occurrence, Transition};
+use self::plan::Plan;
+pub use self::refused::{Illegal, Refused};
+use crate::action::{Action, ActionKind};
+use crate::history::{Aspect, Occurrence, Operation, OrderKey, Transition};
 use crate::snapshot::Snapshot;
 use crate::store::{Assumption, Route, TaskChange, Then};
-use crate::{StepIndex, StepState, TaskState};
+use crate::{StepIndex, TaskState};
 
-/// An action that the state of the task does not allow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the task is {state}, so it cannot be {action}")]
-pub struct Illegal {
-    /// Where the task stands.
-    pub state: TaskState,
-    /// What was asked for, as a participle.
-    pub action: &'static str,
+/// The longest key of an order, in bytes.
+const MAX_KEY: usize = 255;
+
+/// Why an operator wants something done, and under what condition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Order {
+    /// Why; kept in the task's history.
+    pub reason: String,
+    /// Makes a repetition of the same action with the same key do nothing.
+    pub key: Option<String>,
+    /// The version of the task that the operator looked at; the order is refused if it has moved.
+    pub expects: Option<u64>,
 }
 
-/// Stops a task: nothing of it starts any more, and what still runs is not recorded.
-///
-/// # Errors
-/// The task is complete or cancelled.
-pub fn cancel(task: &mut Snapshot, reason: &str, now: Timestamp) -> Result<TaskChange, Illegal> {
-    let state = task.state();
-    if !state.may_become(TaskState::Cancelled) {
-        return Err(Illegal { state, action: "cancelled" });
-    }
-    let failed_at = task.ended_at();
-    let row = task.own_row(Occurrence::Cancelled { reason: reason.to_owned(), failed_at });
-    let assumes = Assumption::Unmoved { version: task.version() };
-    task.apply(&row, now);
-    task.set_state(TaskState::Cancelled);
-    let then = Then::End { state: TaskState::Cancelled, degraded: task.degraded() };
-    Ok(TaskChange { task: task.id(), assumes, rows: vec![row], offers: Vec::new(), then })
+/// What is decided about an action that is legal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It is to be carried out.
+    Change(Box<TaskChange>),
+    /// It was carried out before, under the same key.
+    Repeated,
 }
 
-/// Puts a failed task back to work: its failed steps get a new count of attempts, and steps that
-/// are complete stay so.
-///
-/// # Errors
-/// The task has not failed.
-pub fn retry(task: &mut Snapshot, reason: &str, now: Timestamp) -> Result<TaskChange, Illegal> {
-    let state = task.state();
-    if !state.may_become(TaskState::Pending) {
-        return Err(Illegal { state, action: "retried" });
+impl Order {
+    /// An order with a reason and no more.
+    pub fn because(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), key: None, expects: None }
     }
-    let retried = Occurrence::Retried { reason: reason.to_owned(), failed_at: task.ended_at() };
-    let mut rows = vec![task.own_row(retried)];
-    for (index, step) in (0u32..).map(StepIndex).zip(task.steps()) {
-        // A step that may fail without the task stays failed: the task has gone on without it.
-        let optional = task.template().step(index).on_failure == crate::OnFailure::Continue;
-        if step.state() == StepState::Error && !optional {
-            rows.push(Transition {
-                step: Some(index),
-                seq: step.next_seq(),
-                attempt: 0,
-                ran_for: Duration::ZERO,
-                what: Occurrence::Reopened,
-            });
+}
+
+impl Decision {
+    /// The change, if there is anything to be done.
+    pub fn into_change(self) -> Option<TaskChange> {
+        match self {
+            Self::Change(change) => Some(*change),
+            Self::Repeated => None,
         }
     }
+}
+
+/// Decides on an operator's action; the task is then as the change leaves it.
+///
+/// Every action that is accepted adds one row to the task's own log, and takes the task from its
+/// owner.
+///
+/// # Errors
+/// See [`Refused`]; the task is as it was.
+pub fn operate(
+    task: &mut Snapshot,
+    action: &Action,
+    order: &Order,
+    now: Timestamp,
+) -> Result<Decision, Refused> {
+    check(order)?;
+    if let Some(key) = &order.key
+        && let Some(known) = task.order(key)
+    {
+        return match known.digest == action.digest() {
+            true => Ok(Decision::Repeated),
+            false => Err(Refused::KeyReused { key: key.clone() }),
+        };
+    }
+    if let Some(expected) = order.expects.filter(|expected| *expected != task.version()) {
+        let (found, state) = (task.version(), task.state());
+        return Err(Refused::Moved { expected, found, state });
+    }
+    let plan = plan::of(task, action, now)?;
+    Ok(Decision::Change(Box::new(carry_out(task, action, order, plan, now))))
+}
+
+fn check(order: &Order) -> Result<(), Refused> {
+    let fits = |key: &String| {
+        !key.is_empty() && key.len() <= MAX_KEY && !key.chars().any(char::is_control)
+    };
+    if !order.key.as_ref().is_none_or(fits) {
+        let message = "the key must have 1 to 255 bytes and no control characters";
+        return Err(Refused::Invalid { message: message.to_owned() });
+    }
+    if order.reason.contains('\0') {
+        let message = "the reason must have no NUL character".to_owned();
+        return Err(Refused::Invalid { message });
+    }
+    Ok(())
+}
+
+fn carry_out(
+    task: &mut Snapshot,
+    action: &Action,
+    order: &Order,
+    plan: Plan,
+    now: Timestamp,
+) -> TaskChange {
     let assumes = Assumption::Unmoved { version: task.version() };
-    for row in &rows {
+    let kind = action.kind();
+    let (ended_at, wake_at) = (task.ended_at(), task.wake_at());
+    let mut before = aspect(task, kind, plan.step);
+    before.wake_at = wake_at.filter(|at| task.state() == TaskState::Pending && *at > now);
+    let own_row = task.own_row(Occurrence::CompensationBegun);
+
+    let rows = plan.rows.into_iter().map(|(step, what)| {
+        let seq = task.step(step).next_seq();
+        Transition { step: Some(step), seq, attempt: 0, ran_for: Duration::ZERO, what }
+    });
+    let steps: Vec<_> = rows.collect();
+    for row in &steps {
         task.apply(row, now);
     }
-    task.set_state(TaskState::Pending);
-    let route = Route::of(task.template());
-    let then = Then::Queue { state: TaskState::Pending, wake_in: Duration::ZERO, route };
-    Ok(TaskChange { task: task.id(), assumes, rows, offers: Vec::new(), then })
+    task.set_state(plan.state);
+    let mut after = aspect(task, kind, plan.step);
+    after.context = plan.context;
+    let digest = || action.digest();
+    let key = order.key.clone().map(|key| OrderKey { key, digest: digest() });
+    let reason = order.reason.clone();
+    let operation =
+        Operation { action: kind, step: plan.step, reason, key, ended_at, before, after };
+    let own = Transition { what: Occurrence::Operated(Box::new(operation)), ..own_row };
+    task.apply(&own, now);
+
+    let state = plan.state;
+    let then = match state {
+        TaskState::Pending | TaskState::InProgress | TaskState::Compensating => {
+            let route = Route::of(task.template());
+            Then::Queue { state, wake_in: plan.wake_in, route }
+        }
+        TaskState::Paused => Then::Hold { state },
+        TaskState::Complete
+        | TaskState::Error
+        | TaskState::Cancelled
+        | TaskState::Compensated
+        | TaskState::ResolvedManually => Then::End { state, degraded: task.degraded() },
+    };
+    let rows = [vec![own], steps].concat();
+    TaskChange { task: task.id(), assumes, rows, offers: Vec::new(), then }
+}
+
+/// The side of a task that an action changes, as it stands.
+fn aspect(task: &Snapshot, kind: ActionKind, step: Option<StepIndex>) -> Aspect {
+    let mut aspect = Aspect::of(task.state());
+    if let Some(index) = step {
+        let step = task.step(index);
+        aspect.step = Some(step.state());
+        aspect.attempts = Some(step.counted());
+        aspect.limit = Some(task.retry_limit(index));
+        if kind == ActionKind::ResolveStep {
+            aspect.result = task.result(index).cloned();
+        }
+    }
+    if kind == ActionKind::EditContext {
+        aspect.context = Some(task.context().clone());
+    }
+    aspect
 }

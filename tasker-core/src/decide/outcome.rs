@@ -36,6 +36,8 @@ pub(crate) struct Begun {
     step: StepIndex,
     seq: u32,
     attempt: u32,
+    /// Whether it undoes what the step did.
+    undoes: bool,
 }
 
 impl Begun {
@@ -52,14 +54,18 @@ impl Begun {
 
     fn new(task: &Snapshot, step: StepIndex, assumes: Assumption) -> Self {
         let now = task.step(step);
-        let (seq, attempt) = (now.next_seq(), now.next_attempt());
-        Self { task: task.id(), assumes, step, seq, attempt }
+        let (seq, attempt, undoes) = (now.next_seq(), now.next_attempt(), now.is_undoing());
+        Self { task: task.id(), assumes, step, seq, attempt, undoes }
     }
 
     /// The row that its success adds to its step's log.
     pub(crate) fn success(&self, ran_for: Duration, result: Json) -> Transition {
         let Self { step, seq, attempt, .. } = *self;
-        let what = Occurrence::Completed { result };
+        // What undoes a step leaves no result: those that there are stay readable.
+        let what = match self.undoes {
+            true => Occurrence::Compensated,
+            false => Occurrence::Completed { result },
+        };
         Transition { step: Some(step), seq, attempt, ran_for, what }
     }
 
@@ -122,7 +128,10 @@ fn row(task: &Snapshot, report: Report) -> Option<Transition> {
                 true => AfterFailure::WaitForSystem,
                 false => after_failure(task, step, &failure, retry_after),
             };
-            let what = Occurrence::Failed { failure, next };
+            let what = match begun.undoes {
+                true => Occurrence::CompensationFailed { failure, next },
+                false => Occurrence::Failed { failure, next },
+            };
             Transition { step: Some(step), seq, attempt: begun.attempt, ran_for, what }
         }
     })
@@ -136,12 +145,12 @@ fn after_failure(
 ) -> AfterFailure {
     let (template, step) = (task.template().step(index), task.step(index));
     let made = step.counted() + 1;
-    if failure.class.is_retryable() && template.retry.allows_another(made) {
+    if failure.class.is_retryable() && made < task.retry_limit(index) {
         let seed = seed(task.id(), index, step.next_attempt());
         return AfterFailure::RetryIn(template.retry.backoff.delay(made, retry_after, seed));
     }
     match &template.on_failure {
-        OnFailure::Fallback(_) if !step.fell_back() => AfterFailure::FallBack,
+        OnFailure::Fallback(_) if !step.fell_back() && !step.is_undoing() => AfterFailure::FallBack,
         OnFailure::Fallback(_) | OnFailure::Fail | OnFailure::Continue => AfterFailure::GiveUp,
     }
 }

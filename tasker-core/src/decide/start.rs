@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Phase, Snapshot};
 use crate::store::{NewOffer, Route, Then};
 use crate::{OnFailure, StepIndex, TaskState};
 
@@ -25,7 +25,15 @@ pub fn may_run(task: &Snapshot, now: Timestamp) -> bool {
 /// What becomes of a task that its owner will not go on with: another worker can at once.
 pub fn hand_back(task: &Snapshot) -> Then {
     let (wake_in, route) = (Duration::ZERO, Route::of(task.template()));
-    Then::Queue { state: TaskState::InProgress, wake_in, route }
+    Then::Queue { state: state_in_hand(task), wake_in, route }
+}
+
+/// The state of a task that a worker has, or had and put back.
+pub(super) fn state_in_hand(task: &Snapshot) -> TaskState {
+    match task.phase() {
+        Phase::Forward => TaskState::InProgress,
+        Phase::Compensating => TaskState::Compensating,
+    }
 }
 
 /// Offers of steps that the owner has taken and cannot run soon.
@@ -42,12 +50,18 @@ pub fn offers(task: &Snapshot, steps: &[StepIndex]) -> Vec<NewOffer> {
 /// The system that a step is to call next, if it names one; a fallback handler calls another.
 pub fn system_of(task: &Snapshot, step: StepIndex) -> Option<&str> {
     let system = task.template().step(step).dependent_system.as_deref();
-    system.filter(|_| !task.step(step).fell_back())
+    let step = task.step(step);
+    system.filter(|_| step.is_undoing() || !step.fell_back())
 }
 
 /// The name of the handler that is to run a step next.
 pub fn handler_of(task: &Snapshot, step: StepIndex) -> &str {
     let template = task.template().step(step);
+    if task.step(step).is_undoing()
+        && let Some(handler) = &template.compensate_with
+    {
+        return handler;
+    }
     match &template.on_failure {
         OnFailure::Fallback(handler) if task.step(step).fell_back() => handler,
         OnFailure::Fallback(_) | OnFailure::Fail | OnFailure::Continue => &template.handler,

@@ -16,9 +16,9 @@ use super::systems::{NOTE, Place};
 use crate::Json;
 use crate::event::EventKind;
 use crate::handler::{
-    Output, StepContext, StepError, StepHandler, StepInput, StepOutput, StepResult, unstorable,
+    Output, StepContext, StepError, StepHandler, StepInput, StepOutput, StepResult,
 };
-use crate::history::{Failure, FailureClass, Recorded};
+use crate::history::{Failure, FailureClass, Recorded, unstorable};
 
 /// How long a handler that was cancelled may wind up before its future is dropped.
 const WIND_UP: Duration = Duration::from_secs(1);
@@ -73,7 +73,13 @@ impl Began {
         // The handler has given its thread back, whatever its time-out is.
         input.time.extend(NOTE);
         let (event, found_down) = place.ended(&shared.systems, &input, &ended).await;
-        event.into_iter().for_each(|event| tell(&mut || event.clone()));
+        if let Some(event) = event {
+            // Opening a breaker raises an escalation.
+            if matches!(event, EventKind::SystemOpened { .. }) {
+                shared.raised.notify_one();
+            }
+            tell(&mut || event.clone());
+        }
         if let Ended::Outcome { spared, .. } = &mut ended {
             *spared = found_down;
         }

@@ -156,11 +156,9 @@ impl Held {
             context: task.context().clone(),
             results: task.share_results(),
             attempt: now.next_attempt(),
-            attempts_left: if policy.retry.retryable {
-                policy.retry.limit.saturating_sub(now.counted() + 1)
-            } else {
-                0
-            },
+            attempts_left: task.retry_limit(step).saturating_sub(now.counted() + 1),
+            undoes: now.is_undoing(),
+            round: task.round(step),
             cancellation: self.cancellation.clone(),
             time: AttemptTime::from_now(policy.timeout),
             key: OnceLock::new(),

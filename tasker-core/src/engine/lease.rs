@@ -53,7 +53,8 @@ async fn register(core: &Core) -> Option<(Arc<Incarnation>, Option<Duration>)> {
     let mut wait = Patience::new();
     loop {
         match renew(core, incarnation.id, Vec::new()).await {
-            Ok(Renewed::Until { others_spare, next_expiry, systems, .. }) => {
+            Ok(Renewed::Until { others_spare, next_expiry, systems, next_due, .. }) => {
+                core.told_due(next_due);
                 core.others_spare.store(others_spare as usize, Ordering::Relaxed);
                 look_at_systems(core, systems).await;
                 return Some((Arc::new(incarnation), next_expiry));
@@ -93,7 +94,8 @@ async fn live(core: &Core, incarnation: &Incarnation, next_expiry: Option<Durati
                 // A database that hangs must not keep the next sign of life from being given.
                 let renewing = renew(core, incarnation.id, running_long(core).await);
                 match tokio::time::timeout(period, renewing).await {
-                    Ok(Ok(Renewed::Until { others_spare, next_expiry, systems, .. })) => {
+                    Ok(Ok(Renewed::Until { others_spare, next_expiry, systems, next_due, .. })) => {
+                        core.told_due(next_due);
                         core.others_spare.store(others_spare as usize, Ordering::Relaxed);
                         look_at_systems(core, systems).await;
                         lookout.told(next_expiry);

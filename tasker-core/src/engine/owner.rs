@@ -22,7 +22,7 @@ use crate::decide::{self, Report};
 use crate::event::EventKind;
 use crate::snapshot::{Snapshot, Want};
 use crate::store::{News, OfferedStep};
-use crate::{StepIndex, StepState, TaskId};
+use crate::{StepIndex, TaskId};
 
 /// Messages read in one go: more do not make a batch cheaper.
 const MAIL: usize = 1024;
@@ -279,7 +279,7 @@ impl Owner {
                 continue;
             }
             // What waited for a slot may have been let go meanwhile, and got back.
-            let taken = held.snapshot.step(step).state() == StepState::InProgress;
+            let taken = held.snapshot.step(step).is_taken();
             if held.is_running(step) || (whose == Whose::Mine && !taken) {
                 continue;
             }

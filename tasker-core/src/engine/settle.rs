@@ -13,9 +13,9 @@ use super::patience::Patience;
 use crate::decide;
 use crate::event::EventKind;
 use crate::history::{Author, Occurrence};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Outcome, Snapshot, Undone};
 use crate::store::{Applied, Awaited, Committed, StoreError, StoredTask, TaskChange, Then};
-use crate::{StepIndex, StepState, TaskId, TaskState};
+use crate::{StepIndex, TaskId, TaskState};
 
 /// A change on its way to the store.
 struct Decided {
@@ -190,10 +190,17 @@ impl Owner {
     }
 
     fn tell(&self, held: &Held, change: &TaskChange) {
+        if change.escalates() {
+            self.core.shared.raised.notify_one();
+        }
         let events = &self.core.shared.events;
         let (id, template, at) = (change.task, held.snapshot.template(), self.clock.now());
         for row in &change.rows {
             events.tell_row(id, template, at, row);
+        }
+        let begun = |what: &Occurrence| matches!(what, Occurrence::CompensationBegun);
+        if change.rows.iter().any(|row| begun(&row.what)) {
+            events.tell(id, template, at, || escalation(&held.snapshot));
         }
         let Then::End { state, degraded } = change.then else { return };
         match state {
@@ -208,12 +215,14 @@ impl Owner {
                 }
                 events.tell(id, template, at, || EventKind::TaskFailed);
             }
+            TaskState::Compensated => {
+                events.tell(id, template, at, || EventKind::TaskCompensated);
+            }
             TaskState::Cancelled
             | TaskState::Pending
             | TaskState::InProgress
             | TaskState::Paused
             | TaskState::Compensating
-            | TaskState::Compensated
             | TaskState::ResolvedManually => {}
         }
     }
@@ -320,12 +329,21 @@ impl Owner {
 
 /// Why a failed task needs a person.
 fn escalation(task: &Snapshot) -> EventKind {
+    let undoing = task.state() != TaskState::Compensating
+        && task.steps().iter().any(|step| step.undone() == Undone::Failed);
     let failed = task.template().steps().iter().zip(task.steps()).find_map(|(template, step)| {
-        let failure = step.failure().filter(|_| step.state() == StepState::Error)?;
+        let (failed, failure) = match undoing {
+            true => (step.undone() == Undone::Failed, step.failure()),
+            false => (step.outcome() == Outcome::Failed, step.forward().2),
+        };
+        let failure = failure.filter(|_| failed)?;
         Some((template.name.clone(), failure.clone()))
     });
     let (step, failure) = failed.unzip();
     let reason = match (&step, &failure) {
+        (Some(step), Some(failure)) if undoing => {
+            format!("what step `{step}` did could not be undone: {}", failure.message)
+        }
         (Some(step), Some(failure)) => {
             format!("step `{step}` failed for good: {}", failure.message)
         }

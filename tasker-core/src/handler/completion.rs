@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::StepOutput;
 use crate::Json;
 use crate::decide::Begun;
-use crate::history::{Author, Failure, FailureClass, Recorded, Transition};
+use crate::history::{Author, Recorded, Transition};
 use crate::store::{Applied, Committed, StoreError, TaskChange};
 
 /// What a handler ends with.
@@ -120,21 +120,4 @@ impl Completion {
             Err(StoreError::Unavailable { .. } | StoreError::Damaged { .. }) => self.unknown(),
         }
     }
-}
-
-/// Why a result cannot be stored, if it cannot.
-pub(crate) fn unstorable(result: &Json, max_bytes: usize) -> Option<Failure> {
-    let bytes = result.as_str().len();
-    let (code, message) = if bytes > max_bytes {
-        let message = format!(
-            "the result has {bytes} bytes of JSON and {max_bytes} are allowed: \
-             store it elsewhere and return where"
-        );
-        ("RESULT_TOO_LARGE", message)
-    } else if result.has_nul() {
-        ("RESULT_HAS_NUL", "the result has a NUL character, which cannot be stored".to_owned())
-    } else {
-        return None;
-    };
-    Some(Failure { class: FailureClass::Unstorable, code: code.to_owned(), message })
 }

@@ -9,10 +9,10 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::completion::{Completion, Output, unstorable};
+use super::completion::{Completion, Output};
 use super::{StepError, StepOutput, StepResult};
 use crate::decide::Begun;
-use crate::history::Author;
+use crate::history::{Author, unstorable};
 use crate::snapshot::Results;
 use crate::{Json, StepIndex, StepTemplate, TaskId, TaskTemplate, TaskType, WorkerId};
 
@@ -33,6 +33,10 @@ pub(crate) struct StepInput {
     pub(crate) results: Results,
     pub(crate) attempt: u32,
     pub(crate) attempts_left: u32,
+    /// Whether the attempt is to undo what the step did.
+    pub(crate) undoes: bool,
+    /// How often what it does was undone before.
+    pub(crate) round: u32,
     pub(crate) cancellation: CancellationToken,
     pub(crate) time: AttemptTime,
     pub(crate) key: OnceLock<String>,
@@ -98,10 +102,39 @@ impl StepContext {
     ///
     /// Hand it to whatever the step changes outside, so that a second delivery changes nothing. It
     /// stays the same for the step's fallback handler and for attempts after an operator's retry: a
-    /// provider that remembers a refusal by its key needs another one for those. Its form may
-    /// change; do not take it apart.
+    /// provider that remembers a refusal by its key needs another one for those. The compensation of
+    /// a step has a key of its own, and what runs again after it was undone has new ones. Its form
+    /// may change; do not take it apart.
     pub fn idempotency_key(&self) -> &str {
-        self.input.key.get_or_init(|| format!("{}:{}", self.input.task, self.step_name()))
+        let StepInput { task, undoes, round, key, .. } = &*self.input;
+        // The character after the task's id, which has a fixed length, tells the forms apart.
+        key.get_or_init(|| match (undoes, round) {
+            (false, 0) => format!("{task}:{}", self.step_name()),
+            (false, round) => format!("{task}/{round}:{}", self.step_name()),
+            (true, 0) => format!("{task}/undo:{}", self.step_name()),
+            (true, round) => format!("{task}/undo{round}:{}", self.step_name()),
+        })
+    }
+
+    /// Whether the attempt is to undo what the step did, or may have done: the handler is the one
+    /// that the template names as `compensate_with`.
+    ///
+    /// It cannot rely on anything having been done: an attempt whose answer was lost counts as one
+    /// that may have had its effect. Nothing to undo is a success.
+    pub fn is_compensation(&self) -> bool {
+        self.input.undoes
+    }
+
+    /// While it is undone: the step's own result, as it or an operator gave it; `None` if it is not
+    /// known to have succeeded, and always for an attempt that does not undo.
+    ///
+    /// # Errors
+    /// `INVALID_RESULT`, permanent: it does not have the shape of `T`.
+    pub fn own_result<T: DeserializeOwned>(&self) -> Result<Option<T>, StepError> {
+        if !self.input.undoes {
+            return Ok(None);
+        }
+        self.read_result(self.input.step, self.step_name())
     }
 
     /// The number of this attempt, from 1, going on after an operator's retry.
@@ -133,16 +166,17 @@ impl StepContext {
     ///
     /// # Errors
     /// Permanent: `UNKNOWN_STEP` if this step does not rest on one of that name, `NO_RESULT` if it
-    /// failed and the task went on without it, `INVALID_RESULT` if its result does not have the
+    /// failed or was skipped and the task went on without it, `INVALID_RESULT` if its result does not have the
     /// shape of `T`.
     pub fn result_of<T: DeserializeOwned>(&self, step: &str) -> Result<T, StepError> {
         self.optional_result_of(step)?.ok_or_else(|| {
-            let message = format!("step `{step}` failed and left no result");
+            let message = format!("step `{step}` failed or was skipped and left no result");
             StepError::permanent("NO_RESULT", message)
         })
     }
 
-    /// The result of a step that this one rests on; `None` if it failed and the task went on.
+    /// The result of a step that this one rests on; `None` if it failed or was skipped and the task
+    /// went on.
     ///
     /// # Errors
     /// As [`result_of`](Self::result_of), but for `NO_RESULT`.
@@ -156,7 +190,15 @@ impl StepContext {
             let message = format!("step `{}` does not depend on a step `{step}`", self.step_name());
             return Err(StepError::permanent("UNKNOWN_STEP", message));
         };
-        let Some(result) = input.results.get(index) else { return Ok(None) };
+        self.read_result(index, step)
+    }
+
+    fn read_result<T: DeserializeOwned>(
+        &self,
+        index: StepIndex,
+        step: &str,
+    ) -> Result<Option<T>, StepError> {
+        let Some(result) = self.input.results.get(index) else { return Ok(None) };
         result.to().map(Some).map_err(|error| {
             let message = format!("the result of step `{step}`: {}", shape_fault(&error));
             StepError::permanent("INVALID_RESULT", message)

@@ -49,13 +49,16 @@ impl TaskHandler for Workflow {
 
 /// The names under which a template expects handlers, in the order of its steps, each once.
 pub(crate) fn handler_names(template: &TaskTemplate) -> Vec<&str> {
-    let mut names: Vec<_> = template.steps().iter().flat_map(handlers_of_step).collect();
+    let mut names = Vec::new();
+    for step in template.steps() {
+        names.extend(handlers_of_step(step).chain(step.compensate_with.as_deref()));
+    }
     let mut seen = std::collections::HashSet::new();
     names.retain(|name| seen.insert(*name));
     names
 }
 
-/// The names of the handlers that a step may need: its own, then its fallback's.
+/// The names of the handlers that a step may need to run: its own, then its fallback's.
 pub(crate) fn handlers_of_step(step: &StepTemplate) -> impl Iterator<Item = &str> {
     let fallback = match &step.on_failure {
         OnFailure::Fallback(handler) => Some(handler.as_str()),

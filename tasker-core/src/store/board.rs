@@ -65,7 +65,8 @@ pub fn log_of(step: Option<StepIndex>) -> i64 {
 /// The time that is a while after another, never too early and never out of range.
 pub fn after(now: i64, wait: Duration) -> i64 {
     let micros = i64::try_from(wait.as_nanos().div_ceil(1_000)).unwrap_or(i64::MAX);
-    now.saturating_add(micros).min(Timestamp::MAX.as_microsecond())
+    // The last whole second: jiff does not read the microseconds after it.
+    now.saturating_add(micros).min(Timestamp::MAX.as_second() * 1_000_000)
 }
 
 /// A task's [rank](Priority::rank) as a row has it: the lowest is claimed first.
@@ -276,10 +277,11 @@ impl<'a> Board<'a> {
                 task.wake_at = None;
             }
             Then::End { state, degraded } => {
+                let ended_so = task.ended_at.filter(|_| task.state == *state);
                 task.state = *state;
                 task.degraded = *degraded;
                 task.wake_at = None;
-                task.ended_at = Some(self.now);
+                task.ended_at = Some(ended_so.unwrap_or(self.now));
             }
         }
         task.version += 1;

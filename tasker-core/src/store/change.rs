@@ -82,7 +82,8 @@ pub enum Then {
         /// Its state from now on.
         state: TaskState,
     },
-    /// It has ended: it is in no queue any more.
+    /// It has ended: it is in no queue any more. One that had ended in this very state keeps the
+    /// time at which it did.
     End {
         /// Its state from now on.
         state: TaskState,

@@ -19,7 +19,7 @@ use crate::{Fingerprint, Json};
 /// The most steps that a template may have.
 pub(super) const MAX_STEPS: usize = 50_000;
 /// The most attempts that a step may have.
-pub(super) const MAX_RETRY_LIMIT: u32 = 1_000_000;
+pub(crate) const MAX_RETRY_LIMIT: u32 = 1_000_000;
 /// The longest name, in bytes.
 const MAX_NAME: usize = 255;
 /// The longest description, in bytes.

@@ -16,8 +16,8 @@ use self::dice::Dice;
 use super::conformance::Handles;
 use crate::history::Author;
 use crate::store::{
-    Assumption, ClaimRequest, Created, Heartbeat, NewTask, Route, StateStore, StoreError,
-    TaskChange, TaskQuery,
+    Assumption, ClaimRequest, Collection, Created, Document, DocumentQuery, Documents, Heartbeat,
+    NewTask, Route, StateStore, StoreError, TaskChange, TaskQuery,
 };
 use crate::{
     Json, Priority, StepTemplate, TaskId, TaskState, TaskTemplate, TemplateError, WorkerId,
@@ -81,7 +81,7 @@ pub async fn compare(
         dice: Dice::new(seed),
         seed,
         call: 0,
-        templates: [template("order")?, template("refund")?],
+        templates: [template("order", None)?, template("refund", Some(HOURS))?],
         workers: (0..3).map(|_| WorkerId::new()).collect(),
         tasks: Vec::new(),
     };
@@ -90,12 +90,17 @@ pub async fn compare(
         pair.one_call().await?;
         pair.load_all().await?;
     }
+    pair.read_documents().await?;
     pair.find_all().await
 }
 
 /// Few steps and few numbers, so that calls get in each other's way.
-fn template(name: &str) -> Result<Arc<TaskTemplate>, TemplateError> {
-    let template = TaskTemplate::builder(name)
+fn template(name: &str, deadline: Option<Duration>) -> Result<Arc<TaskTemplate>, TemplateError> {
+    let mut template = TaskTemplate::builder(name);
+    if let Some(deadline) = deadline {
+        template = template.deadline(deadline);
+    }
+    let template = template
         .step(StepTemplate::new("reserve"))
         .step(StepTemplate::new("charge").after("reserve"))
         .step(StepTemplate::new("send").after("reserve"));
@@ -134,11 +139,13 @@ impl Pair<'_> {
     }
 
     async fn one_call(&mut self) -> Result<(), Difference> {
-        match self.dice.below(12) {
+        match self.dice.below(14) {
             0..=2 => self.create().await,
             3..=5 => self.claim().await,
             6 => self.renew().await,
             7 => self.take_over().await,
+            8 => self.write_documents().await,
+            9 => self.read_documents().await,
             _ if self.tasks.is_empty() => self.create().await,
             _ => self.commit().await,
         }
@@ -250,6 +257,74 @@ impl Pair<'_> {
         let found = store.commit(&author, changes.clone()).await?;
         let what = format!("{author:?} commits {changes:#?}");
         self.same(&what, seen::committed(&expected), seen::committed(&found))
+    }
+
+    async fn write_documents(&mut self) -> Result<(), Difference> {
+        let known = self.documents().await?;
+        let count = 1 + self.dice.below(4);
+        let changes: Vec<_> = (0..count).map(|_| self.dice.document(&known)).collect();
+        let store = self.handle();
+        let expected = self.reference.write_documents(changes.clone()).await?;
+        let found = store.write_documents(changes.clone()).await?;
+        let what = format!("write {changes:#?}");
+        self.same(&what, format!("{:?}", expected.applied), format!("{:?}", found.applied))
+    }
+
+    /// All that the reference has.
+    async fn documents(&self) -> Result<Vec<Document>, Difference> {
+        let mut known = Vec::new();
+        for collection in Collection::ALL {
+            let query = DocumentQuery::List { collection, state: None, after: None, limit: ALL };
+            known.extend(self.reference.read_documents(query).await?.found);
+        }
+        Ok(known)
+    }
+
+    async fn read_documents(&mut self) -> Result<(), Difference> {
+        let due = DocumentQuery::Due { limit: ALL };
+        let (expected, found) = (
+            self.reference.read_documents(due.clone()).await?,
+            self.handle().read_documents(due).await?,
+        );
+        // What is due since the same moment comes in any order.
+        self.same("due", seen::documents(&expected, true), seen::documents(&found, true))?;
+        for collection in Collection::ALL {
+            let keys = ["a", "b", "none"].map(str::to_owned).to_vec();
+            let keys = DocumentQuery::Keys { collection, keys };
+            let expected = self.reference.read_documents(keys.clone()).await?;
+            let found = self.handle().read_documents(keys).await?;
+            self.same("keys", seen::documents(&expected, false), seen::documents(&found, false))?;
+            for state in [None, Some("set".to_owned()), Some("open".to_owned())] {
+                self.list_documents(collection, state).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Two pages of a list; each store goes on from its own last one.
+    async fn list_documents(
+        &mut self,
+        collection: Collection,
+        state: Option<String>,
+    ) -> Result<(), Difference> {
+        let mut places = (None, None);
+        for _ in 0..2 {
+            let list = |after| {
+                let state = state.clone();
+                DocumentQuery::List { collection, state, after, limit: 3 }
+            };
+            let store = self.handle();
+            let expected = self.reference.read_documents(list(places.0)).await?;
+            let found = store.read_documents(list(places.1)).await?;
+            let what = format!("list of {collection}, {state:?}");
+            self.same(&what, seen::documents(&expected, false), seen::documents(&found, false))?;
+            let last = |page: &Documents| page.found.last().map(seen::place);
+            places = (last(&expected), last(&found));
+            if places.0.is_none() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     async fn load_all(&mut self) -> Result<(), Difference> {

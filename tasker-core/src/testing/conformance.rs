@@ -8,8 +8,10 @@
 mod claim;
 mod commit;
 mod create;
+mod documents;
 mod drops;
 mod fixture;
+mod incidents;
 mod lease;
 mod offer;
 mod priority;
@@ -149,6 +151,7 @@ macro_rules! store_conformance {
             a_lost_claimant_owns_nothing: "If the lease is gone they are stored all the same and `Created::New` says that they are not claimed.",
             a_claimant_does_not_get_another_ones_task: "A task whose idempotency key is taken is not stored.",
             a_delayed_task_waits: "How long from now until it may be claimed; zero for at once.",
+            a_delay_may_be_too_long_for_any_clock: "How long from now until it may be claimed.",
             nothing_is_created_from_nothing: "Stores new tasks, each wholly or not at all, and answers in their order.",
         }
         claim {
@@ -166,6 +169,8 @@ macro_rules! store_conformance {
             news_is_handed_out_once: "News is handed out once.",
             what_a_lost_answer_handed_out_is_recovered: "After a call whose answer was lost: the tasks that the worker holds. Whatever else stands in its name is handed out again.",
             offers_of_a_lost_answer_are_recovered: "Whatever else stands in its name is handed out again.",
+            a_compensating_task_stays_so: "Their state is `in_progress` (one that is `compensating` stays so).",
+            a_queued_task_tells_its_route: "While it is queued: who may claim it.",
         }
         priority {
             urgent_tasks_come_first: "What is due comes in the order of its rank: a task of high priority goes before normal ones that became due up to ten minutes before it.",
@@ -189,6 +194,7 @@ macro_rules! store_conformance {
             keep_leaves_the_version: "All but `Keep` make the version one higher.",
             queue_releases: "All but `Keep` make the version one higher, take the task from its owner and withdraw its offers.",
             queue_waits_and_routes: "It is queued and may be claimed after a while.",
+            a_held_task_waits_for_a_person: "It waits for a person: it is in no queue and has not ended.",
             end_leaves_the_queue: "It has ended: it is in no queue any more.",
             an_operator_takes_a_task_from_its_owner: "Take the task from its owner (who is told by `News::Revoked` unless it is the author).",
             an_operator_assumes_that_nothing_moved: "Nobody has claimed, released, finished or operated on the task since it was read.",
@@ -200,7 +206,7 @@ macro_rules! store_conformance {
         }
         offer {
             an_offer_is_claimed_once: "Two callers never get the same task or offer.",
-            an_offer_brings_what_its_step_needs: "The task, with the rows of the needed steps and of the step itself only.",
+            an_offer_brings_what_its_step_needs: "The task, with its own rows and those of the needed steps and of the step itself only.",
             an_offer_goes_to_those_who_serve_its_route: "Who may run it.",
             a_settled_offer_tells_the_owner: "Another worker settled a step that was offered.",
             an_offer_is_settled_once: "The author holds the offer of this step for this row.",
@@ -236,10 +242,30 @@ macro_rules! store_conformance {
             load_is_consistent: "One task with its whole history, as one consistent snapshot.",
             find_is_newest_first_and_pages: "Tasks by type and state, newest first, a page at a time.",
             find_filters: "Tasks by type and state.",
+            find_knows_every_state: "Only tasks in this state.",
             find_limits_its_pages: "At most this many; 0 means 100, and no page is longer than 1,000.",
             times_do_not_run_backwards: "When it was recorded, by the store's clock.",
             waiting_ends_by_itself: "Returns as soon as a claim may find something, and after `max` in any case.",
             waiting_ends_when_work_arrives: "Returns as soon as a claim may find something.",
+        }
+        documents {
+            a_document_is_written_as_it_was_read: "Writes documents in one transaction, each only if its version is the one that was read.",
+            a_document_is_deleted_as_it_was_read: "What it becomes; `None` deletes it.",
+            changes_of_one_document_see_each_other: "Two changes of one document in one call are applied one after the other.",
+            a_conflict_leaves_other_documents: "One for each change, in their order.",
+            racing_writers_lose_nothing: "Each only if its version is the one that was read.",
+            a_document_comes_back_as_it_was_written: "When this returns, what was applied is durable.",
+            what_is_due_comes_longest_due_first: "Those that somebody should look at now, of every collection, the longest due first.",
+            documents_are_listed_newest_first: "A page of a collection, newest first.",
+            pages_of_documents_are_limited: "At most this many; 0 means 100, and no page is longer than 1,000.",
+        }
+        incidents {
+            an_escalation_is_written_with_its_change: "The escalations of a change that is applied are written with it.",
+            a_conflict_raises_nothing: "The escalations of a change that is applied are written with it.",
+            an_escalation_that_stands_stays_as_it_is: "Those that exist stay as they are.",
+            an_alarm_is_written_with_its_task: "The alarm of a task is written with it.",
+            a_repeated_submission_has_no_alarm: "The alarm of a task is written with it; a task whose idempotency key is taken is not stored.",
+            a_sign_of_life_tells_of_documents: "The sum of the versions of the documents about systems. How long until somebody should look at a document: zero if one is due, `None` if there is none that ever will be.",
         }
         rows {
             every_occurrence_comes_back: "Its history, each log in the order of its numbers.",
@@ -253,6 +279,7 @@ macro_rules! store_conformance {
             a_dropped_create_happens_wholly_or_not_at_all: "May be dropped at any await: it then has happened wholly or not at all, and a transaction is never left open.",
             a_dropped_claim_is_recovered: "May be dropped at any await: it then has happened wholly or not at all, and a transaction is never left open.",
             a_dropped_commit_happens_wholly_or_not_at_all: "May be dropped at any await: it then has happened wholly or not at all, and a transaction is never left open.",
+            a_dropped_write_happens_wholly_or_not_at_all: "May be dropped at any await: it then has happened wholly or not at all, and a transaction is never left open.",
             a_dropped_wait_leaves_no_trace: "May be dropped at any await.",
         }
     } };

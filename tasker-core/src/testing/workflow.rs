@@ -73,6 +73,7 @@ pub struct WorkflowTest<W> {
     fresh: Box<Fresh<W>>,
     context: Json,
     check: Box<Check<W>>,
+    check_undone: Box<Check<W>>,
 }
 
 /// Makes a workflow and the world that its handlers change.
@@ -96,6 +97,7 @@ impl<W: 'static> WorkflowTest<W> {
             }),
             context: Json::null(),
             check: Box::new(|_, _| {}),
+            check_undone: Box::new(|_, _| {}),
         }
     }
 
@@ -116,6 +118,14 @@ impl<W: 'static> WorkflowTest<W> {
     #[must_use]
     pub fn check(mut self, check: impl Fn(&TaskStatus, &W) + 'static) -> Self {
         self.check = Box::new(check);
+        self
+    }
+
+    /// Says, by assertions, what must be true where the task failed and what its steps did was
+    /// undone: as a rule, that the world is as if there had been no task.
+    #[must_use]
+    pub fn check_undone(mut self, check: impl Fn(&TaskStatus, &W) + 'static) -> Self {
+        self.check_undone = Box::new(check);
         self
     }
 
@@ -155,8 +165,9 @@ impl<W: 'static> WorkflowTest<W> {
 
     /// Lets every step fail permanently, in turn: the task must end as its template says.
     ///
-    /// That is in `error`, unless the step may fail: then the task is complete and `degraded`. The
-    /// check is not asked, for it describes a task that went well.
+    /// That is in `error`, or `compensated` if steps that have run say how they are undone, unless
+    /// the step may fail: then the task is complete and `degraded`. The check is not asked, for it
+    /// describes a task that went well; [that of what is undone](Self::check_undone) is.
     ///
     /// # Panics
     /// It does not end like that.
@@ -166,7 +177,11 @@ impl<W: 'static> WorkflowTest<W> {
             let play = self.play(Some(Disturbance { step: index, kind: Kind::GiveUp }), None);
             play.was_disturbed(&scenario);
             let status = &play.ending.status;
+            let undone = status.steps.iter().any(|step| step.compensation.is_some());
             let (expected, degraded) = match step.on_failure {
+                OnFailure::Fail if undone || step.compensate_with.is_some() => {
+                    (TaskState::Compensated, status.degraded)
+                }
                 OnFailure::Fail => (TaskState::Error, status.degraded),
                 OnFailure::Continue | OnFailure::Fallback(_) => (TaskState::Complete, true),
             };
@@ -176,6 +191,41 @@ impl<W: 'static> WorkflowTest<W> {
                 status.state,
                 failures(status),
             );
+            self.checked_if_undone(&scenario, &play);
+        }
+    }
+
+    /// Lets every step fail permanently, in turn, and the worker die at every call of the store, in
+    /// turn, as [`crash_at_each_point`](Self::crash_at_each_point) does. The task must end as it
+    /// does when no worker dies, with what each step did undone once on record, and where it was
+    /// undone [the check of that](Self::check_undone) must hold.
+    ///
+    /// # Panics
+    /// It does not.
+    pub fn crash_while_failing(&self) {
+        for (index, step) in self.steps() {
+            let failing = || Some(Disturbance { step: index, kind: Kind::GiveUp });
+            let undisturbed = self.play(failing(), None).ending.status;
+            for loss in [Loss::OfCall, Loss::OfAnswer] {
+                for call in 1.. {
+                    let play = self.play(failing(), Some((call, loss)));
+                    let Some(name) = play.ending.crashed_at else { break };
+                    let when = match loss {
+                        Loss::OfCall => "before",
+                        Loss::OfAnswer => "after",
+                    };
+                    let scenario = format!(
+                        "step `{}` failed permanently and the worker died {when} `{name}`, its \
+                         call {call}",
+                        step.name
+                    );
+                    expect_same(&scenario, &undisturbed, &play.ending);
+                    for (step, times) in &play.ending.compensations {
+                        assert!(*times <= 1, "{scenario}: `{step}` is undone {times} times");
+                    }
+                    self.checked_if_undone(&scenario, &play);
+                }
+            }
         }
     }
 
@@ -232,7 +282,18 @@ impl<W: 'static> WorkflowTest<W> {
 
     /// Asks the check, and says in which scenario it failed.
     fn checked(&self, scenario: &str, play: &Play<W>) {
-        let check = || (self.check)(&play.ending.status, &play.world);
+        Self::ask(&*self.check, scenario, play);
+    }
+
+    /// Asks the check of what was undone, if it was.
+    fn checked_if_undone(&self, scenario: &str, play: &Play<W>) {
+        if play.ending.status.state == TaskState::Compensated {
+            Self::ask(&*self.check_undone, scenario, play);
+        }
+    }
+
+    fn ask(check: &Check<W>, scenario: &str, play: &Play<W>) {
+        let check = || check(&play.ending.status, &play.world);
         if let Err(panic) = catch_unwind(AssertUnwindSafe(check)) {
             eprintln!("the check failed when {scenario}{}", failures(&play.ending.status));
             resume_unwind(panic);

@@ -50,6 +50,19 @@ impl fmt::Display for WaitForSystem {
     }
 }
 
+/// Who did something, if that is known.
+struct By<'a>(Option<&'a Author>);
+
+impl fmt::Display for By<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(Author::Operator(name)) => write!(f, " by {name}"),
+            Some(Author::Worker(worker)) => write!(f, " by worker {worker}"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl fmt::Display for TaskCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -64,13 +77,29 @@ impl fmt::Display for TaskCause {
                 lost.map_or(Ok(()), |worker| write!(f, ", when worker {worker} was lost"))
             }
             Self::WaitsForHandler { handlers, since } => {
-                write!(f, "no worker that claims here has {}", List("handler", handlers))?;
-                if let Some(since) = since {
-                    write!(f, ", or none has taken the task since it was put back at {since}")?;
-                }
-                Ok(())
+                write!(f, "the task waits for a worker that has {}", List("handler", handlers))?;
+                since.map_or(Ok(()), |since| write!(f, ", since {since}"))
             }
             Self::WaitsForSystem(wait) => write!(f, "the task waits for {wait}"),
+            Self::Paused { by, reason, since } => {
+                f.write_str("the task was paused")?;
+                By(by.as_ref()).fmt(f)?;
+                if let Some(since) = since {
+                    write!(f, " at {since}")?;
+                }
+                reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {reason}"))
+            }
+            Self::Compensating { left, now } => match left.as_slice() {
+                [] => write!(f, "what the task did is undone: {now}"),
+                steps => {
+                    write!(f, "the task is being undone, {} to go: {now}", List("step", steps))
+                }
+            },
+            Self::CompensationFailed { failed } => write!(
+                f,
+                "{} could not be undone: the task needs a person to retry or resolve it",
+                List("step", failed)
+            ),
             Self::WaitsForRetry { retries, at } => match retries.as_slice() {
                 [] => write!(f, "the task goes on at {at}"),
                 steps => {
@@ -113,13 +142,24 @@ impl fmt::Display for TaskCause {
             ),
             Self::Cancelled { by, reason } => {
                 f.write_str("the task was cancelled")?;
-                match by {
-                    Some(Author::Operator(name)) => write!(f, " by {name}")?,
-                    Some(Author::Worker(worker)) => write!(f, " by worker {worker}")?,
-                    None => {}
-                }
+                By(by.as_ref()).fmt(f)?;
                 reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {reason}"))
             }
+        }
+    }
+}
+
+/// The attempt after which there was none.
+struct LastAttempt<'a>(u32, Option<&'a Failure>);
+
+impl fmt::Display for LastAttempt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(attempt, failure) = self;
+        write!(f, " at attempt {attempt}{}", Failed(*failure))?;
+        match failure.map(|failure| failure.class.is_retryable()) {
+            Some(true) => f.write_str(": its attempts are used up"),
+            Some(false) => f.write_str(": no attempt would succeed"),
+            None => Ok(()),
         }
     }
 }
@@ -141,13 +181,17 @@ impl fmt::Display for StepCause {
                 "is due since {since}: handler `{handler}` runs at worker {worker}, waits there for a \
                  slot, or is offered to other workers"
             ),
+            Self::TaskPaused => f.write_str("goes on once its task is resumed"),
+            Self::UndoneLater { waits_for } => {
+                write!(f, "is undone after {}", List("step", waits_for))
+            }
             Self::Failed { attempt, failure } => {
-                write!(f, "failed for good at attempt {attempt}{}", Failed(failure.as_ref()))?;
-                match failure.as_ref().map(|failure| failure.class.is_retryable()) {
-                    Some(true) => f.write_str(": its attempts are used up"),
-                    Some(false) => f.write_str(": no attempt would succeed"),
-                    None => Ok(()),
-                }
+                f.write_str("failed for good")?;
+                LastAttempt(*attempt, failure.as_ref()).fmt(f)
+            }
+            Self::CompensationFailed { attempt, failure } => {
+                f.write_str("could not be undone")?;
+                LastAttempt(*attempt, failure.as_ref()).fmt(f)
             }
             Self::TaskFailed => {
                 f.write_str("is not begun any more, and may end if it runs: the task has failed")

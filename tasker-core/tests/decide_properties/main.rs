@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use tasker_core::history::FailureClass;
-use tasker_core::{StepState, TaskState};
+use tasker_core::{ActionKind, StepState, TaskState};
 
 use oracle::{Reaction, Rule};
 use world::{Act, Moves, World};
@@ -70,15 +70,17 @@ fn rules() -> impl Strategy<Value = Vec<Rule>> {
             2 => Just(Reaction::Continue),
             2 => Just(Reaction::Fallback),
         ];
-        let policy = (prop::bool::weighted(0.8), 1..=3u32, 0..2i64, reaction);
+        let undoable = prop::bool::weighted(0.4);
+        let policy = (prop::bool::weighted(0.8), 1..=3u32, 0..2i64, reaction, undoable);
         let policies = vec(policy, parents.len());
         (Just(parents), policies).prop_map(|(parents, policies)| {
-            let rule = |(parents, (retryable, limit, wait, on_failure))| Rule {
+            let rule = |(parents, (retryable, limit, wait, on_failure, undoable))| Rule {
                 parents,
                 retryable,
                 limit,
                 wait_ms: wait * 50,
                 on_failure,
+                undoable,
             };
             parents.into_iter().zip(policies).map(rule).collect()
         })
@@ -88,6 +90,7 @@ fn rules() -> impl Strategy<Value = Vec<Rule>> {
 fn acts() -> impl Strategy<Value = Vec<Act>> {
     let number = any::<u16>();
     let class = prop::sample::select(&CLASSES[..]);
+    let orders = prop::sample::select(&ActionKind::ALL[..]);
     vec(
         prop_oneof![
             8 => Just(Act::Claim),
@@ -102,10 +105,10 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
             1 => (8..=11u8).prop_map(Act::LoseWorker),
             1 => Just(Act::HandBack),
             3 => Just(Act::Wait),
-            2 => Just(Act::Retry),
-            1 => prop::bool::weighted(0.2).prop_map(|cancel| {
-                if cancel { Act::Cancel } else { Act::Wait }
-            }),
+            1 => number.prop_map(Act::Spare),
+            1 => number.prop_map(Act::Park),
+            2 => number.prop_map(|number| Act::Operate(ActionKind::Retry, number)),
+            4 => (orders, number).prop_map(|(kind, number)| Act::Operate(kind, number)),
         ],
         0..60,
     )
@@ -117,12 +120,19 @@ fn run(rules: Vec<Rule>, acts: &[Act]) -> World {
         world.act(*act);
     }
     world.run_out();
+    // What has ended is put back to work, fails at once, and is led to its end again.
+    world.act(Act::Operate(ActionKind::Retry, 0));
+    world.act(Act::Operate(ActionKind::RetryFrom, 0));
+    for act in [Act::Claim, Act::Start(0), Act::Fail(0, FailureClass::Permanent, 0)] {
+        world.act(act);
+    }
+    world.run_out();
     world
 }
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 4000,
+        cases: 2500,
         max_shrink_iters: 1000,
         failure_persistence: None,
         ..ProptestConfig::default()
@@ -146,14 +156,12 @@ fn every_allowed_move_is_made_and_no_other() {
         all.tasks.extend(world.moves.tasks);
         all.steps.extend(world.moves.steps);
     }
-    for from in TaskState::ALL {
-        for to in TaskState::ALL {
-            assert_eq!(all.tasks.contains(&(from, to)), from.may_become(to), "{from} to {to}");
-        }
-    }
-    for from in StepState::ALL {
-        for to in StepState::ALL {
-            assert_eq!(all.steps.contains(&(from, to)), from.may_become(to), "{from} to {to}");
-        }
-    }
+    let tasks = TaskState::ALL.into_iter().flat_map(|from| TaskState::ALL.map(|to| (from, to)));
+    let missing: Vec<_> =
+        tasks.filter(|it| it.0.may_become(it.1) != all.tasks.contains(it)).collect();
+    assert_eq!(missing, [], "of tasks");
+    let steps = StepState::ALL.into_iter().flat_map(|from| StepState::ALL.map(|to| (from, to)));
+    let missing: Vec<_> =
+        steps.filter(|it| it.0.may_become(it.1) != all.steps.contains(it)).collect();
+    assert_eq!(missing, [], "of steps");
 }

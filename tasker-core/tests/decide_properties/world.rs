@@ -1,5 +1,8 @@
 //! A store and an owner in a few lines, and everything that may happen to them.
 
+mod compare;
+mod operate;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,11 +10,11 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tasker_core::decide::{self, Report};
 use tasker_core::history::{Author, Failure, FailureClass, Occurrence, Recorded, Transition};
-use tasker_core::snapshot::Snapshot;
+use tasker_core::snapshot::{Snapshot, Want};
 use tasker_core::store::{StoredTask, TaskChange, Then};
 use tasker_core::{
-    Backoff, Json, OnFailure, Priority, RetryPolicy, StepCause, StepIndex, StepState, StepTemplate,
-    Strategy, TaskCause, TaskId, TaskState, TaskTemplate, Why, WorkerId,
+    ActionKind, Backoff, Json, OnFailure, Priority, RetryPolicy, StepIndex, StepState,
+    StepTemplate, Strategy, TaskId, TaskState, TaskTemplate, WorkerId,
 };
 
 use crate::oracle::{self, Event, MAX_WAIT_MS, Reaction, Rule, View};
@@ -25,11 +28,12 @@ pub enum Act {
     Fail(u16, FailureClass, u16),
     SucceedElsewhere(u16),
     ReportAgain(u16),
+    Spare(u16),
+    Park(u16),
     LoseWorker(u8),
     HandBack,
     Wait,
-    Retry,
-    Cancel,
+    Operate(ActionKind, u16),
 }
 
 /// The moves that were made.
@@ -52,14 +56,21 @@ struct Owner {
     task: Snapshot,
     queue: Vec<StepIndex>,
     running: Vec<StepIndex>,
+    parked: Vec<StepIndex>,
+}
+
+impl Owner {
+    fn of(task: Snapshot) -> Self {
+        Self { task, queue: Vec::new(), running: Vec::new(), parked: Vec::new() }
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.queue.is_empty() || !self.running.is_empty()
+    }
 }
 
 fn pick<T: Copy>(from: &[T], number: u16) -> Option<T> {
     (!from.is_empty()).then(|| from[number as usize % from.len()])
-}
-
-fn why_names_worker(why: &Why) -> bool {
-    matches!(why.cause, TaskCause::Owned { .. } | TaskCause::Failing { .. })
 }
 
 /// The template that the rules describe.
@@ -81,6 +92,10 @@ fn template(rules: &[Rule]) -> TaskTemplate {
             .after_all(rule.parents.iter().map(|parent| format!("s{parent}")))
             .retry(RetryPolicy { retryable: rule.retryable, limit: rule.limit, backoff })
             .on_failure(on_failure)
+    };
+    let step = |(index, rule): (usize, &Rule)| match rule.undoable {
+        true => step((index, rule)).compensate_with("undo"),
+        false => step((index, rule)),
     };
     let steps = rules.iter().enumerate().map(step);
     steps.fold(TaskTemplate::builder("any"), |builder, step| builder.step(step)).build().unwrap()
@@ -121,8 +136,9 @@ impl World {
             Act::LoseWorker(times) => self.lose_worker(times),
             Act::HandBack => self.hand_back(),
             Act::Wait => self.stored.now += SignedDuration::from_millis(MAX_WAIT_MS / 2),
-            Act::Retry => self.operate(false),
-            Act::Cancel => self.operate(true),
+            Act::Spare(number) => self.spare(number),
+            Act::Park(number) => self.park(number),
+            Act::Operate(kind, number) => self.operate(kind, number),
         }
         self.take_runnable();
         self.compare();
@@ -135,11 +151,12 @@ impl World {
     /// Lets everything go well until the task has ended.
     pub fn run_out(&mut self) {
         // Each step needs a few acts, and so does each wait.
-        for _ in 0..20 * (self.rules.len() + 1) {
+        for _ in 0..40 * (self.rules.len() + 1) {
             if self.state().is_terminal() {
                 return;
             }
-            for act in [Act::Claim, Act::Start(0), Act::Succeed(0), Act::Wait] {
+            let resume = Act::Operate(ActionKind::Resume, 0);
+            for act in [resume, Act::Claim, Act::Start(0), Act::Succeed(0), Act::Wait] {
                 self.act(act);
             }
         }
@@ -154,12 +171,14 @@ impl World {
         if self.owner.is_some() || self.stored.wake_at.is_none_or(|at| at > self.stored.now) {
             return;
         }
-        self.move_task(TaskState::InProgress);
+        if self.state() != TaskState::Compensating {
+            self.move_task(TaskState::InProgress);
+        }
         self.stored.version += 1;
         self.stored.wake_at = None;
         let task = Snapshot::replay(&self.stored);
         let may_run = decide::may_run(&task, self.stored.now);
-        self.owner = Some(Owner { task, queue: Vec::new(), running: Vec::new() });
+        self.owner = Some(Owner::of(task));
         if !may_run {
             self.settle(Vec::new(), &[]);
         }
@@ -173,17 +192,17 @@ impl World {
         let taken = owner.task.take_runnable(now);
         for step in &taken {
             let expected = &view.steps[step.get()];
-            assert_eq!(expected.state, StepState::Ready, "step {step:?} was taken");
+            assert!(expected.ready, "step {step:?} was taken");
             assert!(expected.ready_at.is_none_or(|at| at <= now), "step {step:?} is early");
             assert!(!owner.queue.contains(step) && !owner.running.contains(step), "{step:?} twice");
         }
         if !view.failed {
             let due = |(_, seen): &(usize, &oracle::StepView)| {
-                seen.state == StepState::Ready && seen.ready_at.is_none_or(|at| at <= now)
+                seen.ready && seen.ready_at.is_none_or(|at| at <= now)
             };
             let forgotten = view.steps.iter().enumerate().filter(due).find(|(step, _)| {
                 let step = StepIndex(*step as u32);
-                let held = [&owner.queue, &owner.running, &taken];
+                let held = [&owner.queue, &owner.running, &owner.parked, &taken];
                 !held.iter().any(|held| held.contains(&step))
             });
             assert_eq!(forgotten, None, "a step that is due was forgotten");
@@ -276,36 +295,48 @@ impl World {
         let Then::Queue { state, wake_in, .. } = decide::hand_back(&owner.task) else {
             panic!("a task that is handed back is queued")
         };
-        assert_eq!(state, TaskState::InProgress);
+        assert_eq!(state, self.state());
         let before = self.owner.take().map(|owner| owner.task);
         self.queue(wake_in);
         self.note_replay(before);
     }
 
-    fn operate(&mut self, cancel: bool) {
-        let mut task = Snapshot::replay(&self.stored);
-        let untouched = task.clone();
-        let (next, action): (_, fn(&mut Snapshot, &str, Timestamp) -> _) = match cancel {
-            true => (TaskState::Cancelled, decide::cancel),
-            false => (TaskState::Pending, decide::retry),
-        };
-        let decided = action(&mut task, "because", self.stored.now);
-        assert_eq!(decided.is_ok(), self.state().may_become(next), "{:?}", self.state());
-        let Ok(change) = decided else { return };
-        let before = self.owner.take().map_or(untouched, |owner| owner.task);
-        self.events.push(if cancel { Event::Cancelled } else { Event::Retried });
-        self.owner = Some(Owner { task, queue: Vec::new(), running: Vec::new() });
-        self.note_moves(Some(before));
-        self.apply(change);
-        self.owner = None;
+    /// A system that was found to be down: the attempt does not count.
+    fn spare(&mut self, number: u16) {
+        let Some(owner) = &mut self.owner else { return };
+        let Some(step) = pick(&owner.running, number) else { return };
+        owner.running.retain(|running| *running != step);
+        let seq = owner.task.step(step).next_seq();
+        let spared = report(step, seq, Some((FailureClass::Retryable, 0)));
+        self.events.push(Event::Spared { step: step.get() });
+        self.settle(vec![Report { spared: true, ..spared }], &[]);
+    }
+
+    /// The owner wants something that it needs to run a step.
+    fn park(&mut self, number: u16) {
+        let before = self.owner.as_ref().map(|owner| owner.task.clone());
+        let Some(owner) = &mut self.owner else { return };
+        let Some(step) = pick(&owner.queue, number) else { return };
+        owner.queue.retain(|queued| *queued != step);
+        owner.task.park(step, Want::Handler);
+        owner.parked.push(step);
+        self.note_moves(before);
+        self.settle(Vec::new(), &[]);
     }
 
     fn settle(&mut self, reports: Vec<Report>, arrived: &[Recorded]) {
+        let view = self.view();
         let Some(owner) = &mut self.owner else { return };
         let before = owner.task.clone();
+        let owner_is_idle = !owner.is_busy();
         let change = decide::settle(&mut owner.task, reports, arrived, self.stored.now);
         if change.rows.iter().any(|row| matches!(row.what, Occurrence::Quarantined { .. })) {
             self.events.push(Event::Quarantined);
+        }
+        if change.rows.iter().any(|row| matches!(row.what, Occurrence::CompensationBegun)) {
+            assert!(view.failed && view.undoable && !view.undoing, "{view:?}");
+            assert!(owner_is_idle, "attempts in flight finish first");
+            self.events.push(Event::UndoingBegun);
         }
         self.note_moves(Some(before));
         self.apply(change);
@@ -315,55 +346,73 @@ impl World {
     fn apply(&mut self, change: TaskChange) {
         let (view, now) = (self.view(), self.stored.now);
         let quarantined = matches!(self.events.last(), Some(Event::Quarantined));
+        let begins = matches!(self.events.last(), Some(Event::UndoingBegun));
         let rows: Vec<_> = change.rows.into_iter().map(|row| self.recorded(row)).collect();
         self.record(&rows);
         let Some(owner) = &self.owner else { return };
-        let busy = !owner.queue.is_empty() || !owner.running.is_empty();
+        let busy = owner.is_busy();
+        let parked = |step: usize| owner.parked.contains(&StepIndex(step as u32));
         match change.then {
             Then::Keep => {
-                let due = |seen: &oracle::StepView| {
-                    seen.state == StepState::Ready && seen.ready_at.is_none_or(|at| at <= now)
+                let due = |(step, seen): (usize, &oracle::StepView)| {
+                    seen.ready && seen.ready_at.is_none_or(|at| at <= now) && !parked(step)
                 };
-                let can_go_on = !view.failed && view.steps.iter().any(due);
+                let can_go_on = !view.failed && view.steps.iter().enumerate().any(due);
                 assert!(busy || can_go_on, "nothing would ever happen: {view:?}");
             }
             Then::Hold { .. } => panic!("no operator asked for it"),
-            Then::Queue { state: TaskState::Pending, wake_in, .. } => {
-                assert!(!view.failed && wake_in.is_zero(), "{view:?}");
-                self.move_task(TaskState::Pending);
+            Then::Queue { state, wake_in, .. } if begins => {
+                assert_eq!((state, wake_in), (TaskState::Compensating, Duration::ZERO));
+                self.move_task(state);
                 self.queue(wake_in);
             }
-            Then::Queue { state, wake_in, .. } => {
-                assert_eq!(state, TaskState::InProgress);
+            Then::Queue { state, wake_in, route } => {
+                assert_eq!(state, self.state());
                 assert!(!busy && !view.failed && !view.ended, "{view:?}");
-                let waiting = view.steps.iter().filter(|seen| seen.state == StepState::Ready);
-                let first = waiting.map(|seen| seen.ready_at.unwrap()).min().unwrap();
-                assert_eq!(now + wake_in, first, "it wakes when the first step is due");
+                let ready = view.steps.iter().enumerate().filter(|(_, seen)| seen.ready);
+                let waiting = ready.filter(|(step, _)| !parked(*step));
+                match waiting.map(|(_, seen)| seen.ready_at.unwrap()).min() {
+                    Some(first) => {
+                        assert_eq!(now + wake_in, first, "it wakes when the first step is due");
+                    }
+                    None => {
+                        assert!(!owner.parked.is_empty(), "nothing would ever happen: {view:?}");
+                        assert!(wake_in.is_zero() && route.waits_for().is_some());
+                    }
+                }
                 self.queue(wake_in);
             }
             Then::End { state, degraded } => {
-                let expected = match self.events.last() {
-                    Some(Event::Cancelled) => TaskState::Cancelled,
+                let expected = match view.undoing {
                     _ if view.failed || quarantined => TaskState::Error,
-                    _ => TaskState::Complete,
+                    true => TaskState::Compensated,
+                    false => TaskState::Complete,
                 };
                 assert_eq!(state, expected, "{view:?}");
-                assert!(state != TaskState::Complete || view.ended, "{view:?}");
-                assert!(state == TaskState::Cancelled || !busy, "attempts in flight finish first");
+                let undone = !view.failed || view.undoing || !view.undoable || quarantined;
+                assert!(undone, "it should have been compensated: {view:?}");
+                assert!(state == TaskState::Error || view.ended, "{view:?}");
+                assert!(!busy, "attempts in flight finish first");
                 assert_eq!(degraded, view.degraded, "{view:?}");
-                self.move_task(state);
-                self.stored.degraded = degraded;
-                self.stored.ended_at = Some(now);
-                self.stored.wake_at = None;
-                self.stored.version += 1;
-                self.owner = None;
+                self.end_task(state, degraded);
             }
         }
+    }
+
+    fn end_task(&mut self, state: TaskState, degraded: bool) {
+        let ended_so = self.stored.ended_at.filter(|_| self.state() == state);
+        self.move_task(state);
+        self.stored.degraded = degraded;
+        self.stored.ended_at = Some(ended_so.unwrap_or(self.stored.now));
+        self.stored.wake_at = None;
+        self.stored.version += 1;
+        self.owner = None;
     }
 
     fn queue(&mut self, wake_in: Duration) {
         self.stored.version += 1;
         self.stored.wake_at = Some(self.stored.now + wake_in);
+        self.stored.ended_at = None;
         self.owner = None;
     }
 
@@ -414,99 +463,6 @@ impl World {
                 self.moves.steps.insert((was, is));
             }
         }
-    }
-
-    /// Holds what is stored, in several orders, and what the owner made of it step by step against
-    /// the oracle.
-    fn compare(&self) {
-        let view = self.view();
-        let replayed = Snapshot::replay(&self.stored);
-        self.compare_with(&view, &replayed, &[]);
-        self.explain(&replayed);
-        let turn = self.stored.now.as_millisecond() % 3;
-        self.compare_with(&view, &Snapshot::replay(&self.reordered(turn)), &[]);
-        if let Some(owner) = &self.owner {
-            let taken = [&owner.queue[..], &owner.running[..]].concat();
-            self.compare_with(&view, &owner.task, &taken);
-            for (one, other) in owner.task.steps().iter().zip(replayed.steps()) {
-                assert_eq!(one.failure(), other.failure());
-                assert_eq!(one.next_seq(), other.next_seq());
-            }
-            assert_eq!(owner.task.version(), replayed.version());
-        }
-        if self.state().is_terminal() {
-            assert_eq!(self.stored.degraded, view.degraded);
-        }
-    }
-
-    /// Whatever is not complete has a reason, and so has each of its steps that has not ended.
-    fn explain(&self, task: &Snapshot) {
-        let owner = self.owner.as_ref().map(|_| WorkerId::new());
-        let why = Why::of(&StoredTask { owner, ..self.stored.clone() });
-        assert_eq!(why.is_none(), self.state() == TaskState::Complete, "{:?}", self.stored);
-        let Some(why) = why else { return };
-        for (step, template) in task.steps().iter().zip(task.template().steps()) {
-            let found = why.steps.iter().find(|it| it.step == template.name);
-            assert!(found.is_some() || step.state().is_terminal(), "{}: {why:?}", template.name);
-            let Some(StepCause::Blocked { waits_for }) = found.map(|it| &it.cause) else {
-                continue;
-            };
-            assert_eq!(step.state(), StepState::Blocked);
-            assert!(!waits_for.is_empty(), "{}: {why:?}", template.name);
-        }
-        let queued = self.owner.is_none() && self.state() == TaskState::InProgress;
-        let waits = matches!(why.cause, TaskCause::WaitsForRetry { .. });
-        assert_eq!(waits, queued && self.stored.wake_at > Some(self.stored.now), "{why:?}");
-        assert_eq!(owner.is_some(), why_names_worker(&why), "{why:?}");
-    }
-
-    fn compare_with(&self, view: &View, task: &Snapshot, taken: &[StepIndex]) {
-        assert_eq!(task.has_failed(), view.failed);
-        assert_eq!(task.degraded(), view.degraded);
-        assert_eq!(task.state(), self.state());
-        for (index, (step, expected)) in (0u32..).zip(task.steps().iter().zip(&view.steps)) {
-            let index = StepIndex(index);
-            let state = if taken.contains(&index) { StepState::InProgress } else { expected.state };
-            assert_eq!(step.state(), state, "step {index:?}");
-            assert_eq!(step.next_attempt() - 1, expected.attempts, "step {index:?}");
-            assert_eq!(step.counted(), expected.counted, "step {index:?}");
-            assert!(step.counted() <= self.rules[index.get()].limit, "step {index:?}");
-            assert_eq!(step.fell_back(), expected.fell_back, "step {index:?}");
-            assert_eq!(step.ready_at(), expected.ready_at, "step {index:?}");
-            let complete = expected.state == StepState::Complete;
-            assert_eq!(task.result(index).is_some(), complete, "step {index:?}");
-        }
-        let waits = (0u32..).zip(&view.steps).filter(|(index, seen)| {
-            seen.state == StepState::Ready && !taken.contains(&StepIndex(*index))
-        });
-        // Nothing more begins in a task that has failed or ended.
-        let begins = !self.state().is_terminal() && !view.failed;
-        let next_due = waits.filter_map(|(_, seen)| seen.ready_at).min().filter(|_| begins);
-        assert_eq!(task.next_due(), next_due);
-        let runs = !taken.is_empty();
-        let now = self.stored.now;
-        let due = view
-            .steps
-            .iter()
-            .any(|seen| seen.state == StepState::Ready && seen.ready_at.is_none_or(|at| at <= now));
-        let lives = !self.state().is_terminal() && !view.failed;
-        let may_run = lives && due && view.lost < decide::MAX_DELIVERIES as usize;
-        assert!(runs || decide::may_run(task, now) == may_run, "{view:?}");
-    }
-
-    /// The same history, each log in its order but the logs one after the other in another.
-    fn reordered(&self, turn: i64) -> StoredTask {
-        let mut stored = self.stored.clone();
-        let mix = |row: &Recorded| {
-            let log = row.transition.step.map_or(0, |step| step.0 + 1);
-            match turn {
-                0 => u32::MAX - log,
-                1 => log,
-                _ => log.wrapping_mul(0x9e37_79b9).rotate_left(7),
-            }
-        };
-        stored.rows.sort_by_key(mix);
-        stored
     }
 }
 

@@ -1,6 +1,7 @@
 //! Hands out steps that the owners of their tasks offer to others.
 
 use sqlx::postgres::PgRow;
+use tasker_core::store::board::OWN_LOG;
 use tasker_core::store::{ClaimRequest, OfferedStep};
 use tasker_core::{StepIndex, TaskId, WorkerId};
 use uuid::Uuid;
@@ -8,7 +9,7 @@ use uuid::Uuid;
 use super::{ROUNDS, SET_ASIDE};
 use crate::database::{Session, statement};
 use crate::fault::{Fault, unless_unreadable};
-use crate::rows::{Columns, Line, STANDING, Unfolding, int, micros};
+use crate::rows::{Columns, STANDING, Unfolding, int, log_int, micros};
 
 /// An offer that a worker holds.
 struct Held {
@@ -74,7 +75,7 @@ fn held(rows: &[PgRow]) -> Result<Vec<Held>, Fault> {
     Ok(held)
 }
 
-/// The offered steps, each with the rows of its own log and of those that it needs; `None` for one
+/// The offered steps, each with the rows of the task, of its own log and of those that it needs; `None` for one
 /// that cannot be read.
 async fn read(session: &mut Session<'_>, held: &[Held]) -> Result<Vec<Option<OfferedStep>>, Fault> {
     if held.is_empty() {
@@ -85,7 +86,8 @@ async fn read(session: &mut Session<'_>, held: &[Held]) -> Result<Vec<Option<Off
     let (numbers, steps): (Vec<i32>, Vec<i32>) = numbered()
         .flat_map(|(nr, offer)| {
             let needed = offer.needs.iter().copied().filter(|step| *step != int(offer.step));
-            needed.chain([int(offer.step)]).map(move |step| (nr, step))
+            let logs = needed.chain([int(offer.step), log_int(OWN_LOG)]);
+            logs.map(move |step| (nr, step))
         })
         .unzip();
     let query = statement(&session.database.sql.select_offered)
@@ -119,10 +121,8 @@ async fn offered_step(
     let template = session.template(standing.template).await?;
     let mut unfolding = Unfolding::new(offer.task, standing, template);
     for row in rows {
-        match Columns::of(row).skip(2 + STANDING).line()? {
-            Some(Line::Happened(row)) if row.transition.step.is_none() => {}
-            Some(line) => unfolding.add(line),
-            None => {}
+        if let Some(line) = Columns::of(row).skip(2 + STANDING).line()? {
+            unfolding.add(line);
         }
     }
     let task = unfolding.finish(now)?;

@@ -2,8 +2,8 @@
 //! about.
 //!
 //! Locks are taken in one order, which all statements of this crate follow: workers, queue, tasks,
-//! offers. Whoever takes a task from a living owner first waits for that worker's commits to end and
-//! keeps new ones out, so a check and what is written because of it are one act.
+//! offers, documents. Whoever takes a task from a living owner first waits for that worker's
+//! commits to end and keeps new ones out, so a check and what is written because of it are one act.
 
 mod write;
 

@@ -9,7 +9,7 @@ use tasker_core::{StepIndex, TaskId, WorkerId};
 use super::{ROUNDS, SET_ASIDE};
 use crate::bulk::{Bulk, Values};
 use crate::fault::{Fault, unless_unreadable};
-use crate::rows::{Columns, Line, Unfolding, count, read_line, read_standing};
+use crate::rows::{Columns, Unfolding, count, read_line, read_standing};
 use crate::session::Session;
 
 static HOLD: LazyLock<Bulk> =
@@ -119,7 +119,7 @@ fn read_offer(row: &sqlx::sqlite::SqliteRow) -> Result<Held, Fault> {
     Ok(Held { task, step, seq, needs: columns.next()? })
 }
 
-/// An offered step with the rows of its own log and of those that it needs.
+/// An offered step with the rows of the task, of its own log and of those that it needs.
 async fn offered_step(session: &mut Session<'_>, offer: &Held) -> Result<OfferedStep, Fault> {
     let (task, step, seq) = (offer.task, offer.step, offer.seq);
     let needs: Vec<u32> = serde_json::from_str(&offer.needs)?;
@@ -134,10 +134,7 @@ async fn offered_step(session: &mut Session<'_>, offer: &Held) -> Result<Offered
     values.put_task(task).put(serde_json::json!(steps).to_string());
     let query = include_str!("../../queries/select_history_of_steps.sql");
     for row in &session.fetch(query, values).await? {
-        match read_line(&mut Columns::of(row))?.1 {
-            Line::Happened(row) if row.transition.step.is_none() => {}
-            line => unfolding.add(line),
-        }
+        unfolding.add(read_line(&mut Columns::of(row))?.1);
     }
     let task = unfolding.finish(session.now)?;
     Ok(OfferedStep { task, step: StepIndex(step), seq })

@@ -153,7 +153,18 @@ async fn take_chosen(
         let standing = unless_unreadable(candidate.task, candidate.standing())?;
         claimed.extend(standing.map(|standing| {
             let version = standing.version + 1;
-            let (state, owner) = (TaskState::InProgress, Some(worker));
+            let state = match standing.state {
+                TaskState::Compensating => TaskState::Compensating,
+                TaskState::Pending
+                | TaskState::InProgress
+                | TaskState::Paused
+                | TaskState::Complete
+                | TaskState::Error
+                | TaskState::Cancelled
+                | TaskState::Compensated
+                | TaskState::ResolvedManually => TaskState::InProgress,
+            };
+            let owner = Some(worker);
             let standing = Standing { state, version, owner, wake_at: None, ..standing };
             (candidate.task, standing)
         }));
@@ -172,7 +183,7 @@ async fn take_chosen(
     }
     session
         .run_bulk(&CLAIM, &tasks, |values, task| {
-            values.put_worker(worker).put(TaskState::InProgress.as_str()).put_task(task.id);
+            values.put_worker(worker).put(task.state.as_str()).put_task(task.id);
         })
         .await?;
     if tasks.len() == chosen.len() {

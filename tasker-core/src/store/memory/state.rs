@@ -255,9 +255,10 @@ impl State {
                 self.leave_owner(change.task, worker);
                 self.dequeue(change.task);
                 if let Some(task) = self.tasks.get_mut(&change.task) {
+                    let ended_so = task.ended_at.filter(|_| task.state == state);
                     task.state = state;
                     task.degraded = degraded;
-                    task.ended_at = Some(now);
+                    task.ended_at = Some(ended_so.unwrap_or(now));
                 }
             }
         }

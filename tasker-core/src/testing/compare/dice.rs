@@ -5,9 +5,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::HOURS;
-use crate::history::{AfterFailure, Failure, FailureClass, Occurrence, Transition};
-use crate::store::{Assumption, NewOffer, Route, StoredTask, TaskChange, Then};
-use crate::{Json, StepIndex, TaskState};
+use crate::history::{
+    AfterFailure, Aspect, Failure, FailureClass, Occurrence, Operation, Transition,
+};
+use crate::store::{
+    Assumption, Collection, Content, Document, DocumentChange, NewOffer, Route, StoredTask,
+    TaskChange, Then,
+};
+use crate::{ActionKind, Json, StepIndex, TaskState};
 
 /// An xorshift generator: no dependency, and the same choices everywhere.
 pub(super) struct Dice(u64);
@@ -69,6 +74,24 @@ impl Dice {
         TaskChange { task: task.id, assumes, rows, offers, then: self.then(task) }
     }
 
+    /// A change of a document; what it expects may be false.
+    pub(super) fn document(&mut self, known: &[Document]) -> DocumentChange {
+        let document = self.pick(&known.iter().collect::<Vec<_>>()).filter(|_| self.chance(70));
+        let (collection, key, version) = match document {
+            Some(it) => (it.collection, it.key.clone(), Some(it.version)),
+            None => (Collection::ALL[self.below(3)], ["a", "b"][self.below(2)].to_owned(), None),
+        };
+        let expects = match self.below(6) {
+            0 => None,
+            1 => version.map(|version| version + 1),
+            _ => version,
+        };
+        let due_in = [None, Some(Duration::ZERO), Some(HOURS)][self.below(3)];
+        let (state, body) = (["set", "open"][self.below(2)].to_owned(), Json::null());
+        let put = self.chance(80).then_some(Content { state, due_in, body });
+        DocumentChange { collection, key, expects, put }
+    }
+
     fn step(&mut self) -> StepIndex {
         StepIndex(self.below(3) as u32)
     }
@@ -84,11 +107,11 @@ impl Dice {
         let ran_for = Duration::from_micros(self.below(5_000_000) as u64);
         let text = "päckchen \"1\"\n".to_owned();
         let (own, what) = match self.below(10) {
-            0 => (true, Occurrence::Cancelled { reason: text, failed_at: None }),
+            0 => (true, order(ActionKind::Cancel, text, None)),
             1 => (true, Occurrence::Quarantined { deliveries: 10 }),
             2 => {
                 let failed_at = self.chance(50).then_some(Timestamp::UNIX_EPOCH);
-                (true, Occurrence::Retried { reason: text, failed_at })
+                (true, order(ActionKind::Retry, text, failed_at))
             }
             3 => (false, Occurrence::Reopened),
             4..=6 => {
@@ -118,18 +141,33 @@ impl Dice {
     fn then(&mut self, task: &StoredTask) -> Then {
         match self.below(8) {
             0 => Then::Queue {
-                state: if self.chance(70) { TaskState::InProgress } else { TaskState::Pending },
+                state: [TaskState::InProgress, TaskState::Pending, TaskState::Compensating]
+                    [self.below(6) / 2],
                 wake_in: if self.chance(50) { Duration::ZERO } else { HOURS },
                 route: match self.chance(80) {
                     true => Route::of(&task.template),
                     false => Route::to_handler(&task.template, "charge"),
                 },
             },
+            2 if self.chance(40) => Then::Hold { state: TaskState::Paused },
             1 => {
-                let states = [TaskState::Complete, TaskState::Error, TaskState::Cancelled];
-                Then::End { state: states[self.below(3)], degraded: self.chance(30) }
+                let states = [
+                    TaskState::Complete,
+                    TaskState::Error,
+                    TaskState::Cancelled,
+                    TaskState::Compensated,
+                    TaskState::ResolvedManually,
+                ];
+                Then::End { state: states[self.below(5)], degraded: self.chance(30) }
             }
             _ => Then::Keep,
         }
     }
+}
+
+/// What an operator did for a reason.
+fn order(action: ActionKind, reason: String, ended_at: Option<Timestamp>) -> Occurrence {
+    let (before, after) = (Aspect::of(TaskState::Error), Aspect::of(TaskState::Pending));
+    let operation = Operation { action, step: None, reason, key: None, ended_at, before, after };
+    Occurrence::Operated(Box::new(operation))
 }

@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::history::Recorded;
-use crate::store::{Claimed, Committed, Created, News, Renewed, StoredTask, TaskSummary};
+use crate::store::{
+    Claimed, Committed, Created, Document, Documents, News, Renewed, StoredTask, TaskSummary,
+};
 
 /// The limit between soon and in hours.
 const HOUR: Duration = Duration::from_secs(3600);
@@ -20,7 +22,7 @@ pub(super) fn stored(task: &StoredTask) -> String {
     let waits = task.wake_at.map(|at| at.duration_since(task.now) > SignedDuration::from_hours(1));
     let past = |row: &Recorded| task.created_at <= row.at && row.at <= task.now;
     format!(
-        "{} {:?} {} {} {} degraded {} version {} {:?} ended {} waits {waits:?} in time {} {rows:#?}",
+        "{} {:?} {} {} {} degraded {} version {} {:?} ended {} waits {waits:?} on {:?} in time {} {rows:#?}",
         task.id,
         task.template.fingerprint(),
         task.context,
@@ -30,6 +32,7 @@ pub(super) fn stored(task: &StoredTask) -> String {
         task.version,
         task.owner,
         task.ended_at.is_some(),
+        task.route,
         task.rows.iter().all(past) && task.ended_at.is_none_or(|at| at <= task.now),
     )
 }
@@ -73,11 +76,34 @@ pub(super) fn committed(committed: &Committed) -> String {
 pub(super) fn renewed(renewed: &Renewed) -> String {
     match renewed {
         Renewed::LeaseLost => "lease lost".to_owned(),
-        Renewed::Until { others_spare, next_expiry, .. } => {
+        Renewed::Until { others_spare, next_expiry, systems, next_due, .. } => {
             let others = if next_expiry.is_some() { "others" } else { "no others" };
-            format!("renewed, {others} could run {others_spare}")
+            let due = next_due.map(|next| (next.is_zero(), next > HOUR));
+            format!("renewed, {others} could run {others_spare}, systems {systems}, due {due:?}")
         }
     }
+}
+
+/// What was read of documents.
+pub(super) fn documents(documents: &Documents, any_order: bool) -> String {
+    let now = documents.now;
+    let found = documents.found.iter().map(|it| {
+        let due = it.due_at.map(|at| at.duration_since(now) > SignedDuration::from_hours(1));
+        let in_time = it.created_at <= it.written_at && it.written_at <= now;
+        let (collection, key, version) = (it.collection, &it.key, it.version);
+        let (state, body) = (&it.state, &it.body);
+        format!("{collection} {key} {version} {state} due {due:?} {body} in time {in_time}")
+    });
+    let mut found: Vec<_> = found.collect();
+    if any_order {
+        found.sort_unstable();
+    }
+    found.join(", ")
+}
+
+/// Where a document stands in a list.
+pub(super) fn place(document: &Document) -> (Timestamp, String) {
+    (document.created_at, document.key.clone())
 }
 
 pub(super) fn found(found: &[TaskSummary]) -> String {

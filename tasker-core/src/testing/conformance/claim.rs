@@ -316,3 +316,50 @@ pub(super) async fn offers_of_a_lost_answer_are_recovered(handles: Handles) {
     assert_eq!(left.len(), 1, "what was settled is held no longer");
     assert_eq!(left[0].step, rest[0].step);
 }
+
+pub(super) async fn a_compensating_task_stays_so(handles: Handles) {
+    let (store, template) = (&*handles.here, template("undoes"));
+    let (worker, dead) = (living(store).await, living(store).await);
+    let task = owned(store, dead, &template).await;
+    let (route, wake_in) = (Route::of(&template), Duration::ZERO);
+    let queued = |state| Then::Queue { state, wake_in, route: route.clone() };
+    let undoes = change(&task, Vec::new(), queued(TaskState::Compensating));
+    apply(store, &by(dead), undoes).await;
+    let claimed = claim_of(store, dead, &template, 1).await.tasks.remove(0);
+    assert_eq!(claimed.state, TaskState::Compensating);
+    assert_eq!(load(&*handles.there, task.id).await.state, TaskState::Compensating);
+    lose(&*handles.there, dead).await;
+    let left = load(store, task.id).await;
+    assert_eq!((left.state, left.owner), (TaskState::Compensating, None));
+    let claimed = claim_of(&*handles.there, worker, &template, 1).await.tasks.remove(0);
+    assert_eq!((claimed.id, claimed.state), (task.id, TaskState::Compensating));
+    // All others are in progress.
+    for state in TaskState::ALL.into_iter().filter(|state| *state != TaskState::Compensating) {
+        let task = owned(store, worker, &template).await;
+        apply(store, &by(worker), change(&task, Vec::new(), queued(state))).await;
+        let claimed = claim_of(store, worker, &template, 1).await.tasks.remove(0);
+        assert_eq!((claimed.id, claimed.state), (task.id, TaskState::InProgress), "was {state}");
+        assert_eq!(load(&*handles.there, task.id).await.state, TaskState::InProgress);
+    }
+}
+
+pub(super) async fn a_queued_task_tells_its_route(handles: Handles) {
+    let (store, template) = (&*handles.here, template("routed"));
+    let (worker, dead) = (living(store).await, living(store).await);
+    let stored = load(store, queued(store, &template).await).await;
+    assert_eq!(stored.route, Some(Route::of(&template)), "at first its template's own");
+    let claimed = claim_of(store, dead, &template, 1).await.tasks.remove(0);
+    assert_eq!((claimed.route, load(store, stored.id).await.route), (None, None));
+    let parked = Route::to_system(&template, "bank");
+    let (state, wake_in) = (TaskState::InProgress, Duration::ZERO);
+    let waits = Then::Queue { state, wake_in, route: parked.clone() };
+    let claimed = load(store, stored.id).await;
+    apply(store, &by(dead), change(&claimed, Vec::new(), waits)).await;
+    assert_eq!(load(&*handles.there, stored.id).await.route, Some(parked.clone()));
+    assert!(claim_of(store, worker, &template, 1).await.tasks.is_empty(), "it waits elsewhere");
+    let work = claim(&*handles.there, request(dead, &[parked], 1, 0)).await;
+    assert_eq!((work.tasks[0].id, &work.tasks[0].route), (stored.id, &None));
+    lose(store, dead).await;
+    let left = load(&*handles.there, stored.id).await;
+    assert_eq!(left.route, Some(Route::of(&template)), "what is taken over is for everybody");
+}

@@ -204,6 +204,38 @@ pub(super) async fn queue_waits_and_routes(handles: Handles) {
     assert_eq!(claim_of(store, worker, &template, 5).await.next_in, None);
 }
 
+pub(super) async fn a_held_task_waits_for_a_person(handles: Handles) {
+    let (store, template) = (&*handles.here, template("held"));
+    let worker = living(store).await;
+    let hold = || Then::Hold { state: TaskState::Paused };
+    // By its owner, by an operator, while it is queued, and after its end.
+    let task = owned(store, worker, &template).await;
+    apply(store, &by(worker), change(&task, vec![completed(FIRST, 1)], hold())).await;
+    let taken = owned(store, worker, &template).await;
+    apply(&*handles.there, &operator(), operated(&taken, Vec::new(), hold())).await;
+    let news = claim_of(store, worker, &template, 0).await.news;
+    assert!(matches!(news[..], [News::Revoked { task }] if task == taken.id), "{news:?}");
+    let waits = load(store, queued(store, &template).await).await;
+    apply(&*handles.there, &operator(), operated(&waits, Vec::new(), hold())).await;
+    let ended = owned(store, worker, &template).await;
+    apply(store, &by(worker), change(&ended, Vec::new(), end(TaskState::Error))).await;
+    let ended = load(store, ended.id).await;
+    apply(&*handles.there, &operator(), operated(&ended, Vec::new(), hold())).await;
+
+    for before in [task, taken, waits, ended] {
+        let held = load(&*handles.there, before.id).await;
+        let expected = (before.version + 1, None, TaskState::Paused, held.rows.len());
+        assert_eq!(standing(&held), expected);
+        assert_eq!((held.ended_at, held.wake_at, held.route.clone()), (None, None, None));
+        let work = claim_of(store, worker, &template, 10).await;
+        assert!(work.tasks.is_empty() && work.next_in.is_none(), "it is in no queue: {work:?}");
+        apply(store, &operator(), operated(&held, Vec::new(), queue(&template, LONG))).await;
+        assert!(load(store, before.id).await.wake_at.is_some(), "until somebody queues it");
+        let held = load(store, before.id).await;
+        apply(store, &operator(), operated(&held, Vec::new(), end(TaskState::Cancelled))).await;
+    }
+}
+
 pub(super) async fn end_leaves_the_queue(handles: Handles) {
     let (store, template) = (&*handles.here, template("end"));
     let worker = living(store).await;

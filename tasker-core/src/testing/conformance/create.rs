@@ -192,6 +192,14 @@ pub(super) async fn a_delayed_task_waits(handles: Handles) {
     assert!(claim_of(&*handles.here, worker, &template, 10).await.tasks.is_empty());
 }
 
+pub(super) async fn a_delay_may_be_too_long_for_any_clock(handles: Handles) {
+    let task = NewTask { delay: Duration::MAX, ..new_task(&template("far")) };
+    let id = task.id;
+    handles.here.create(vec![task], None).await.unwrap();
+    let stored = load(&*handles.there, id).await;
+    assert!(stored.wake_at.is_some_and(|at| at > stored.now));
+}
+
 pub(super) async fn nothing_is_created_from_nothing(handles: Handles) {
     assert_eq!(handles.here.create(Vec::new(), None).await.unwrap(), []);
     let worker = living(&*handles.here).await;

@@ -8,10 +8,10 @@ use std::time::Duration;
 use super::Handles;
 use super::fixture::{
     FIRST, THIRD, apply, by, change, claim, claim_of, commit, completed, end, ids, keyed, living,
-    load, new_task, owned, request, template, until,
+    load, new_task, owned, page, put, request, template, until, write,
 };
 use crate::TaskState;
-use crate::store::{Applied, ClaimRequest, Created, Route, StateStore, Then};
+use crate::store::{Applied, ClaimRequest, Collection, Created, Route, StateStore, Then};
 
 /// More awaits than a call of a store has.
 const POLLS: usize = 24;
@@ -114,6 +114,21 @@ pub(super) async fn a_dropped_commit_happens_wholly_or_not_at_all(handles: Handl
         assert_eq!(got, rows, "both rows, once");
         let ends = change(&task, Vec::new(), end(TaskState::Complete));
         apply(&*handles.there, &author, ends).await;
+    }
+    still_works(&*handles.here).await;
+    still_works(&*handles.there).await;
+}
+
+pub(super) async fn a_dropped_write_happens_wholly_or_not_at_all(handles: Handles) {
+    for polls in 0..POLLS {
+        let keys = ["a", "b"].map(|key| format!("{key} {polls}"));
+        let changes = || keys.iter().map(|key| put(Collection::System, key, None, "up")).collect();
+        let answer = polled(polls, handles.here.write_documents(changes())).await;
+        let applied = write(&*handles.there, changes()).await;
+        assert_eq!(applied[0], applied[1], "both or none");
+        assert!(answer.is_none() || applied[0] == Applied::Conflict, "what was answered stands");
+        let found = page(&*handles.here, Collection::System, None, None, 2).await;
+        assert!(found.iter().all(|document| keys.contains(&document.key)), "{found:?}");
     }
     still_works(&*handles.here).await;
     still_works(&*handles.there).await;

@@ -4,12 +4,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::history::{Author, Occurrence, Transition};
+use jiff::Timestamp;
+
+use crate::history::{Aspect, Author, Occurrence, Operation, Transition};
 use crate::store::{
-    Applied, Assumption, ClaimRequest, Claimed, Committed, Created, Heartbeat, NewOffer, NewTask,
-    Renewed, Route, StateStore, StoredTask, TaskChange, Then, Work,
+    Applied, Assumption, ClaimRequest, Claimed, Collection, Committed, Content, Created, Document,
+    DocumentChange, DocumentQuery, Heartbeat, NewOffer, NewTask, Renewed, Route, StateStore,
+    StoredTask, TaskChange, Then, Work,
 };
-use crate::{Json, Priority, StepIndex, StepTemplate, TaskId, TaskState, TaskTemplate, WorkerId};
+use crate::{
+    ActionKind, Json, Priority, StepIndex, StepTemplate, TaskId, TaskState, TaskTemplate, WorkerId,
+};
 
 pub(super) const LONG: Duration = Duration::from_secs(3600);
 pub(super) const FIRST: StepIndex = StepIndex(0);
@@ -144,9 +149,17 @@ pub(super) fn completed(step: StepIndex, seq: u32) -> Transition {
     }
 }
 
+/// What an operator did for a reason.
+pub(super) fn order(action: ActionKind, reason: &str) -> Occurrence {
+    let (before, after) = (Aspect::of(TaskState::Pending), Aspect::of(TaskState::Cancelled));
+    let (reason, ended_at) = (reason.to_owned(), None);
+    let operation = Operation { action, step: None, reason, key: None, ended_at, before, after };
+    Occurrence::Operated(Box::new(operation))
+}
+
 /// A row of the task's own log.
 pub(super) fn cancelled(seq: u32) -> Transition {
-    let what = Occurrence::Cancelled { reason: "no longer wanted".to_owned(), failed_at: None };
+    let what = order(ActionKind::Cancel, "no longer wanted");
     Transition { step: None, seq, attempt: 0, ran_for: Duration::ZERO, what }
 }
 
@@ -236,4 +249,35 @@ pub(super) async fn due(store: &dyn StateStore, tasks: &[TaskId]) {
         })
         .await;
     }
+}
+
+/// A change that writes a document.
+pub(super) fn put(
+    collection: Collection,
+    key: &str,
+    expects: Option<u64>,
+    state: &str,
+) -> DocumentChange {
+    let content = Content { state: state.to_owned(), due_in: None, body: Json::null() };
+    DocumentChange { collection, key: key.to_owned(), expects, put: Some(content) }
+}
+
+pub(super) async fn write(store: &dyn StateStore, changes: Vec<DocumentChange>) -> Vec<Applied> {
+    store.write_documents(changes).await.unwrap().applied
+}
+
+pub(super) async fn read(store: &dyn StateStore, query: DocumentQuery) -> Vec<Document> {
+    store.read_documents(query).await.unwrap().found
+}
+
+/// A page of a list of documents.
+pub(super) async fn page(
+    store: &dyn StateStore,
+    collection: Collection,
+    state: Option<&str>,
+    after: Option<(Timestamp, String)>,
+    limit: usize,
+) -> Vec<Document> {
+    let state = state.map(str::to_owned);
+    read(store, DocumentQuery::List { collection, state, after, limit }).await
 }

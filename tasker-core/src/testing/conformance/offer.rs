@@ -82,7 +82,8 @@ pub(super) async fn an_offer_brings_what_its_step_needs(handles: Handles) {
     assert_eq!(part.template.fingerprint(), template.fingerprint());
     let mut steps: Vec<_> = part.rows.iter().map(|row| row.transition.step).collect();
     steps.sort();
-    assert_eq!(steps, [Some(FIRST), Some(SECOND)], "the needed rows, its own, and no other");
+    let expected = [None, Some(FIRST), Some(SECOND)];
+    assert_eq!(steps, expected, "the task's rows, the needed ones, its own, and no other");
 }
 
 pub(super) async fn an_offer_goes_to_those_who_serve_its_route(handles: Handles) {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::Handles;
 use super::fixture::{
-    FIRST, THIRD, apply, by, change, completed, end, ids, living, load, new_task, operator, owned,
-    queue, queued, template, until,
+    FIRST, THIRD, apply, by, change, completed, end, ids, living, load, new_task, operated,
+    operator, owned, queue, queued, template, until,
 };
 use crate::store::{StateStore, TaskQuery, Then};
 use crate::{StepTemplate, TaskId, TaskState, TaskTemplate};
@@ -123,6 +123,24 @@ pub(super) async fn find_filters(handles: Handles) {
     assert_eq!((line.created_at, line.ended_at), (stored.created_at, stored.ended_at));
 }
 
+pub(super) async fn find_knows_every_state(handles: Handles) {
+    let (store, template) = (&*handles.here, template("states"));
+    let mut stored = Vec::new();
+    for state in [TaskState::ALL, TaskState::ALL].concat() {
+        let task = load(store, queued(store, &template).await).await;
+        apply(store, &operator(), operated(&task, Vec::new(), end(state))).await;
+        stored.push((task.id, state));
+    }
+    for wanted in TaskState::ALL {
+        let of_state = stored.iter().rev().filter(|(_, state)| *state == wanted);
+        let expected: Vec<_> = of_state.map(|(id, _)| *id).collect();
+        let query = TaskQuery { state: Some(wanted), ..TaskQuery::default() };
+        assert_eq!(found(&*handles.there, query.clone()).await, expected, "{wanted}");
+        let query = TaskQuery { before: expected.first().copied(), ..query };
+        assert_eq!(found(store, query).await, expected[1..], "{wanted}, a page on");
+    }
+}
+
 pub(super) async fn find_limits_its_pages(handles: Handles) {
     let template = template("many");
     let tasks: Vec<_> = (0..1010).map(|_| new_task(&template)).collect();
@@ -145,7 +163,7 @@ pub(super) async fn times_do_not_run_backwards(handles: Handles) {
         let rows = vec![completed(step, seq)];
         apply(store, &by(worker), change(&task, rows, Then::Keep)).await;
     }
-    let ends = super::fixture::operated(&task, Vec::new(), end(TaskState::Complete));
+    let ends = operated(&task, Vec::new(), end(TaskState::Complete));
     apply(&*handles.there, &operator(), ends).await;
     let mut stored = load(&*handles.here, task.id).await;
     stored.rows.sort_by_key(|row| row.transition.seq);

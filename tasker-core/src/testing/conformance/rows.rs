@@ -7,13 +7,17 @@ use jiff::Timestamp;
 use super::Handles;
 use super::fixture::{
     FIRST, LONG, SECOND, THIRD, apply, beat, by, change, completed, living, load, new_task,
-    operated, owned, queued, template,
+    operated, order, owned, queued, template,
 };
 use crate::history::{
-    AfterFailure, Author, Failure, FailureClass, Occurrence, Recorded, Transition,
+    AfterFailure, Aspect, Author, Failure, FailureClass, Occurrence, Operation, OrderKey, Recorded,
+    Transition,
 };
 use crate::store::{Heartbeat, NewTask, StateStore, StoredTask, Then};
-use crate::{Json, OnFailure, RetryPolicy, StepIndex, StepTemplate, TaskTemplate, WorkerId};
+use crate::{
+    ActionKind, Json, OnFailure, RetryPolicy, StepIndex, StepState, StepTemplate, TaskState,
+    TaskTemplate, WorkerId,
+};
 
 /// Rows of one log with these occurrences.
 fn log(step: Option<StepIndex>, occurrences: Vec<Occurrence>) -> Vec<Transition> {
@@ -47,24 +51,51 @@ pub(super) async fn every_occurrence_comes_back(handles: Handles) {
         AfterFailure::RetryIn(Duration::from_millis(1_234_567)),
         AfterFailure::RetryIn(Duration::ZERO),
         AfterFailure::FallBack,
+        AfterFailure::WaitForSystem,
         AfterFailure::GiveUp,
     ];
-    let mut steps = vec![Occurrence::Completed { result: Json::null() }, Occurrence::Reopened];
+    let mut steps = vec![
+        Occurrence::Completed { result: Json::null() },
+        Occurrence::Reopened,
+        Occurrence::Resolved { result: Json::of("by hand").unwrap() },
+        Occurrence::Skipped { begun: true },
+        Occurrence::LimitChanged { limit: u32::MAX },
+        Occurrence::Compensated,
+    ];
     for class in classes {
         for next in nexts {
             let (code, message) = ("A_CODE".to_owned(), "it 'failed'".to_owned());
             let failure = Failure { class, code, message };
-            steps.push(Occurrence::Failed { failure, next });
+            steps.push(Occurrence::Failed { failure: failure.clone(), next });
+            steps.push(Occurrence::CompensationFailed { failure, next });
         }
     }
-    let own = vec![
-        Occurrence::Retried { reason: "again".to_owned(), failed_at: None },
-        Occurrence::Retried { reason: String::new(), failed_at: Some(task.now) },
-        Occurrence::Retried { reason: "!".to_owned(), failed_at: Some(Timestamp::UNIX_EPOCH) },
-        Occurrence::Cancelled { reason: "enough".to_owned(), failed_at: None },
+    let mut own: Vec<_> = ActionKind::ALL.map(|action| order(action, "enough")).into();
+    let document = Json::from_stored(r#"{"b":1.50,"a":[ ]}"#);
+    let before = Aspect {
+        step: Some(StepState::Error),
+        attempts: Some(3),
+        limit: Some(u32::MAX),
+        context: Some(document.clone()),
+        result: Some(document),
+        wake_at: Some(Timestamp::UNIX_EPOCH),
+        ..Aspect::of(TaskState::Error)
+    };
+    let whole = Operation {
+        action: ActionKind::EditContext,
+        step: Some(SECOND),
+        reason: String::new(),
+        key: Some(OrderKey { key: "once".to_owned(), digest: "d".to_owned() }),
+        ended_at: Some(task.now),
+        after: before.clone(),
+        before,
+    };
+    own.extend([
+        Occurrence::Operated(Box::new(whole)),
+        Occurrence::CompensationBegun,
         Occurrence::WorkerLost { worker: WorkerId::new() },
         Occurrence::Quarantined { deliveries: u32::MAX },
-    ];
+    ]);
     let (steps, own) = (log(Some(SECOND), steps), log(None, own));
     let rows = [steps.clone(), own.clone()].concat();
     apply(store, &by(worker), change(&task, rows, Then::Keep)).await;
@@ -140,7 +171,7 @@ pub(super) async fn awkward_names_come_back(handles: Handles) {
     let failed = Occurrence::Failed { failure, next: AfterFailure::GiveUp };
     let rows = log(Some(FIRST), vec![failed]);
     apply(store, &by(worker), change(&task, rows.clone(), Then::Keep)).await;
-    let own = log(None, vec![Occurrence::Cancelled { reason: awkward.clone(), failed_at: None }]);
+    let own = log(None, vec![order(ActionKind::Cancel, &awkward)]);
     for (name, seq) in [(awkward, 1), (String::new(), 2)] {
         let author = Author::Operator(name);
         let own: Vec<_> = own.iter().map(|row| Transition { seq, ..row.clone() }).collect();

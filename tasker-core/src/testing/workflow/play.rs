@@ -23,6 +23,8 @@ pub(super) struct Ending {
     pub(super) status: TaskStatus,
     /// How often the success of each step is on record.
     pub(super) completions: BTreeMap<String, usize>,
+    /// How often it is on record that what a step did was undone.
+    pub(super) compensations: BTreeMap<String, usize>,
     /// The call at which the worker died, if it did.
     pub(super) crashed_at: Option<&'static str>,
 }
@@ -166,24 +168,19 @@ async fn to_the_end(
             (status, Some(name))
         }
     };
-    let completions = completions(store, handler, status.id).await;
-    Ending { status, completions, crashed_at }
+    let stored = stored(store, status.id).await;
+    let completed = |what: &Occurrence| matches!(what, Occurrence::Completed { .. });
+    let completions = times(&stored, completed);
+    let compensations = times(&stored, |what| matches!(what, Occurrence::Compensated));
+    Ending { status, completions, compensations, crashed_at }
 }
 
-async fn completions(
-    store: &MemoryStore,
-    handler: &Disturbed,
-    id: TaskId,
-) -> BTreeMap<String, usize> {
-    let stored = stored(store, id).await;
+/// How often each step has such a row.
+fn times(stored: &StoredTask, is: impl Fn(&Occurrence) -> bool) -> BTreeMap<String, usize> {
     let mut times = BTreeMap::new();
-    for row in &stored.rows {
-        if let (Some(step), Occurrence::Completed { .. }) =
-            (row.transition.step, &row.transition.what)
-        {
-            let name = handler.template().step(step).name.clone();
-            *times.entry(name).or_default() += 1;
-        }
+    let rows = stored.rows.iter().map(|row| &row.transition);
+    for step in rows.filter(|row| is(&row.what)).filter_map(|row| row.step) {
+        *times.entry(stored.template.step(step).name.clone()).or_default() += 1;
     }
     times
 }

@@ -9,19 +9,21 @@ use tasker_core::{Priority, TaskId};
 use uuid::Uuid;
 
 use crate::database::{Session, Statement, statement};
+use crate::documents;
 use crate::fault::Fault;
-use crate::rows::{At, count, int, log_int, nanos};
+use crate::rows::{At, column, count, int, log_int, nanos};
 
 /// Writes them as of `now`, the time that they were worked out for.
 pub(super) async fn write(
     session: &mut Session<'_>,
     now: i64,
-    effects: Effects<'_>,
+    mut effects: Effects<'_>,
 ) -> Result<(), Fault> {
     insert_history(session, now, &effects).await?;
     move_in_queue(session, &effects).await?;
     update_tasks(session, &effects).await?;
     write_offers(session, &effects).await?;
+    documents::insert(session, now, std::mem::take(&mut effects.documents)).await?;
     let news = &effects.news;
     if !news.is_empty() {
         let query = statement(&session.database.sql.insert_news)
@@ -32,11 +34,6 @@ pub(super) async fn write(
         session.run(query).await?;
     }
     Ok(())
-}
-
-/// One parameter of a statement over many rows.
-fn column<'a, T, C>(rows: &'a [T], of: impl Fn(&'a T) -> C) -> Vec<C> {
-    rows.iter().map(of).collect()
 }
 
 async fn insert_history(

@@ -14,7 +14,7 @@ use super::super::state::State;
 use super::explore::Model;
 use super::promises;
 use super::worker::{Attempt, Borrowed, Progress, Stage, Transaction, Worker};
-use crate::decide;
+use crate::decide::{self, Order};
 use crate::snapshot::Snapshot;
 use crate::store::{Heartbeat, NewTask, Route, StoredTask, TaskChange, Then};
 use crate::{Json, Priority, RetryPolicy, StepIndex, StepTemplate, TaskId, TaskTemplate, WorkerId};
@@ -407,12 +407,12 @@ impl Model for System {
             Action::LookToCancel => {
                 self.faults.cancels -= 1;
                 let mut task = Snapshot::replay(&before);
-                self.operator = decide::cancel(&mut task, "", self.now()).ok();
+                self.operator = decided(&mut task, &crate::Action::Cancel, self.now());
             }
             Action::LookToRetry => {
                 self.faults.retries -= 1;
                 let mut task = Snapshot::replay(&before);
-                self.operator = decide::retry(&mut task, "", self.now()).ok();
+                self.operator = decided(&mut task, &crate::Action::Retry, self.now());
             }
             Action::Operate => self.operate()?,
         }
@@ -423,6 +423,10 @@ impl Model for System {
     fn is_goal(&self) -> bool {
         self.stored().state.is_terminal()
     }
+}
+
+fn decided(task: &mut Snapshot, action: &crate::Action, now: Timestamp) -> Option<TaskChange> {
+    decide::operate(task, action, &Order::default(), now).ok()?.into_change()
 }
 
 fn name(incarnation: u8) -> WorkerId {

@@ -55,7 +55,7 @@ impl State {
             DocumentQuery::Due { limit } => {
                 let due = |document: &&Document| document.due_at.is_some_and(|at| at <= now);
                 let mut found: Vec<_> = self.documents.values().filter(due).cloned().collect();
-                found.sort_by(|a, b| a.due_at.cmp(&b.due_at));
+                found.sort_by_key(|document| document.due_at);
                 found.truncate(*limit);
                 found
             }

@@ -1,0 +1,97 @@
+//! A task's rows, folded: each log by itself, then what follows from them together.
+
+use jiff::Timestamp;
+
+use super::{Outcome, Phase, Snapshot};
+use crate::TaskState;
+use crate::history::{Occurrence, Operation, Transition};
+use crate::store::StoredTask;
+
+impl Snapshot {
+    /// The task that a store read back: its graph folded with its history.
+    pub fn replay(stored: &StoredTask) -> Self {
+        let template = stored.template.clone();
+        let mut task = Self::blank(stored.id, template, stored.context.clone(), stored.version);
+        task.state = stored.state;
+        task.ended_at = stored.ended_at;
+        task.wake_at = stored.wake_at;
+        for row in &stored.rows {
+            task.fold(&row.transition, row.at);
+        }
+        // The logs are independent of each other but for this: a loss counts as long as nothing
+        // was recorded after it.
+        let losses = |what: &Occurrence| matches!(what, Occurrence::WorkerLost { .. });
+        let settled = stored.rows.iter().filter(|row| !losses(&row.transition.what));
+        let settled = settled.map(|row| row.at).max();
+        let lost = stored.rows.iter().filter(|row| losses(&row.transition.what));
+        task.lost = lost.filter(|row| settled.is_none_or(|at| row.at > at)).count() as u32;
+        task.derive();
+        task
+    }
+
+    /// Folds one more row into the task.
+    pub(crate) fn apply(&mut self, row: &Transition, at: Timestamp) {
+        let Some(index) = row.step else {
+            self.fold(row, at);
+            // A lost worker changes nothing about a step, and is the only row that is not rare.
+            return match row.what {
+                Occurrence::WorkerLost { .. } => self.lost += 1,
+                _ => self.derive(),
+            };
+        };
+        // A damaged history must not take down who reads it.
+        let Some(step) = self.steps.get(index.get()) else { return };
+        let runs = step.outcome() == Outcome::Open && step.waiting_for == 0;
+        self.lost = 0;
+        self.fold(row, at);
+        let ends = matches!(row.what, Occurrence::Completed { .. } | Occurrence::Failed { .. });
+        if ends && runs && self.phase == Phase::Forward && self.state != TaskState::Cancelled {
+            self.follow(index);
+        } else {
+            self.untake(index);
+            self.derive();
+        }
+    }
+
+    /// Folds one more row into the log that it belongs to, and no further.
+    fn fold(&mut self, row: &Transition, at: Timestamp) {
+        let Some(index) = row.step else {
+            self.seq = self.seq.max(row.seq);
+            match &row.what {
+                Occurrence::Operated(operation) => self.fold_operation(operation),
+                Occurrence::CompensationBegun => {
+                    self.phase = Phase::Compensating;
+                    self.lost = 0;
+                }
+                _ => {}
+            }
+            return;
+        };
+        let Some(step) = self.steps.get_mut(index.get()) else { return };
+        step.fold(row, at);
+        match &row.what {
+            Occurrence::Completed { result } | Occurrence::Resolved { result } => {
+                self.results.set(index, result.clone());
+            }
+            // What is undone anew keeps its result; what runs again loses it.
+            Occurrence::Reopened if step.outcome() == Outcome::Open => self.results.clear(index),
+            Occurrence::Compensated => self.rounds += 1,
+            _ => {}
+        }
+    }
+
+    fn fold_operation(&mut self, operation: &Operation) {
+        let Operation { before, after, key, .. } = operation;
+        self.lost = 0;
+        self.turn(after.state);
+        if let Some(context) = &after.context {
+            self.context = context.clone();
+        }
+        if after.state != TaskState::Paused {
+            self.held_until = None;
+        } else if before.state != TaskState::Paused {
+            self.held_until = before.wake_at;
+        }
+        self.orders.extend(key.clone());
+    }
+}

@@ -1,0 +1,92 @@
+use tasker_core::history::Author;
+use tasker_core::store::{Assumption, Collection, DocumentQuery, TaskChange, Then};
+use tasker_core::{MemoryStore, Operator, TaskState};
+
+use super::*;
+
+fn sentences(pager: &Pager, began: Instant) -> Vec<(u64, &'static str)> {
+    let told = pager.told();
+    let told = told.iter().map(|(at, it)| ((*at - began).as_secs(), it.incident.kind()));
+    told.collect()
+}
+
+async fn alarms(store: &Arc<dyn StateStore>) -> usize {
+    let (collection, state, after) = (Collection::Alarm, None, None);
+    let query = DocumentQuery::List { collection, state, after, limit: 0 };
+    store.read_documents(query).await.unwrap().found.len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_and_a_task_that_take_too_long_are_told_once_each() {
+    let store: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
+    let pager = Pager::new("pager", Mood::Well);
+    let tasker = tasker(&store, &[&pager]);
+    let worker = tasker.worker().start();
+    let began = Instant::now();
+    let id = submit(&tasker, "slow").await;
+    tokio::time::sleep(LONG / 2).await;
+    assert_eq!(sentences(&pager, began), [(600, "step_overdue"), (3600, "task_overdue")]);
+    let told: Vec<_> = pager.told().iter().map(|(_, it)| it.to_string()).collect();
+    let of = format!("task {id} (`default/slow@0.1.0`)");
+    assert_eq!(
+        told,
+        [
+            format!("step `wait` of {of} has not ended within 600s"),
+            format!("{of} has not ended within 3600s"),
+        ]
+    );
+    assert_eq!(alarms(&store).await, 0, "there is nothing more to look for");
+    worker.shutdown(Duration::ZERO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_ended_in_time_is_not_told() {
+    let store: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
+    let pager = Pager::new("pager", Mood::Well);
+    let tasker = tasker(&store, &[&pager]);
+    let worker = tasker.worker().start();
+    let id = submit(&tasker, "slow").await;
+    assert_eq!(alarms(&store).await, 1);
+    tasker.cancel(id, &Operator::new("ada", "a mistake")).await.unwrap();
+    tokio::time::sleep(LONG).await;
+    assert_eq!((pager.times(), alarms(&store).await), (0, 0));
+    worker.shutdown(LONG).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_nobody_runs_is_told_and_so_is_a_paused_one() {
+    let store: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
+    let pager = Pager::new("pager", Mood::Well);
+    let submitter = tasker(&store, &[]);
+    let began = Instant::now();
+    let id = submit(&submitter, "slow").await;
+    let stored = store.load(id).await.unwrap().unwrap();
+    let pause = TaskChange {
+        task: id,
+        assumes: Assumption::Unmoved { version: stored.version },
+        rows: Vec::new(),
+        offers: Vec::new(),
+        then: Then::Hold { state: TaskState::Paused },
+    };
+    let author = Author::Operator("ada".to_owned());
+    store.commit(&author, vec![pause]).await.unwrap();
+    let worker = tasker(&store, &[&pager]).worker().start();
+    tokio::time::sleep(LONG / 2).await;
+    assert_eq!(sentences(&pager, began), [(600, "step_overdue"), (3600, "task_overdue")]);
+    assert_eq!(submitter.status(id).await.unwrap().unwrap().state, TaskState::Paused);
+    worker.shutdown(LONG).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delayed_task_has_its_time_from_when_it_may_start() {
+    let store: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
+    let pager = Pager::new("pager", Mood::Well);
+    let tasker = tasker(&store, &[&pager]);
+    let worker = tasker.worker().start();
+    let began = Instant::now();
+    let request = TaskRequest::new("slow", &()).unwrap().delay(Duration::from_secs(1000));
+    tasker.submit(request).await.unwrap();
+    tokio::time::sleep(LONG / 2).await;
+    assert_eq!(sentences(&pager, began), [(1600, "step_overdue"), (4600, "task_overdue")]);
+    worker.shutdown(Duration::ZERO).await;
+}
