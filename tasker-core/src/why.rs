@@ -9,9 +9,10 @@ mod sentence;
 
 use jiff::Timestamp;
 
-pub use self::cause::{StepCause, TaskCause};
+pub use self::cause::{StepCause, TaskCause, WaitForSystem};
 
 use crate::action::ActionKind;
+use crate::breaker::SystemStatus;
 use crate::decide;
 use crate::history::{Author, Occurrence, Recorded};
 use crate::snapshot::{Outcome, Phase, Snapshot, Step, Undone};
@@ -41,9 +42,22 @@ pub struct StepWhy {
     pub cause: StepCause,
 }
 
+/// The system on whose route a task is queued.
+fn awaited(stored: &StoredTask) -> Option<&str> {
+    match stored.route.as_ref()?.waits_for()? {
+        Awaited::System(system) => Some(system),
+        Awaited::Handler(_) => None,
+    }
+}
+
 impl Why {
     /// Explains a task that a store read back; `None` if it is complete, compensated or resolved.
     pub fn of(stored: &StoredTask) -> Option<Self> {
+        Self::with_systems(stored, &[])
+    }
+
+    /// The same where it is known how the systems stand that the task's steps depend on.
+    pub fn with_systems(stored: &StoredTask, systems: &[SystemStatus]) -> Option<Self> {
         let task = Snapshot::replay(stored);
         let cause = match stored.state {
             TaskState::Complete | TaskState::Compensated | TaskState::ResolvedManually => {
@@ -64,13 +78,13 @@ impl Why {
                     step.is_undoing() && step.undone() == Undone::No
                 };
                 let left = steps_that(&task, left);
-                TaskCause::Compensating { left, now: Box::new(unfinished(&task, stored)) }
+                TaskCause::Compensating { left, now: Box::new(unfinished(&task, stored, systems)) }
             }
-            TaskState::Pending | TaskState::InProgress => unfinished(&task, stored),
+            TaskState::Pending | TaskState::InProgress => unfinished(&task, stored, systems),
         };
         let indices = || (0u32..).map(StepIndex).take(task.steps().len());
         let steps = indices().filter_map(|index| {
-            let cause = step_cause(&task, stored, index)?;
+            let cause = step_cause(&task, stored, systems, index)?;
             Some(StepWhy { step: name(&task, index), cause })
         });
         Some(Self { cause, steps: steps.collect() })
@@ -132,7 +146,7 @@ fn failed(task: &Snapshot, stored: &StoredTask) -> TaskCause {
     }
 }
 
-fn unfinished(task: &Snapshot, stored: &StoredTask) -> TaskCause {
+fn unfinished(task: &Snapshot, stored: &StoredTask, systems: &[SystemStatus]) -> TaskCause {
     let now = stored.now;
     if let Some(worker) = stored.owner {
         if task.has_failed() {
@@ -161,7 +175,7 @@ fn unfinished(task: &Snapshot, stored: &StoredTask) -> TaskCause {
             TaskCause::WaitsForHandler { handlers: vec![handler.to_owned()], since }
         }
         Some(Awaited::System(system)) => {
-            TaskCause::WaitsForSystem { system: system.to_owned(), since }
+            TaskCause::WaitsForSystem(WaitForSystem::on(system, systems))
         }
         None => {
             let route = Route::of(task.template()).as_str().to_owned();
@@ -171,7 +185,12 @@ fn unfinished(task: &Snapshot, stored: &StoredTask) -> TaskCause {
 }
 
 /// `None` if there is nothing to explain: it has ended and the task went on, or was cancelled.
-fn step_cause(task: &Snapshot, stored: &StoredTask, index: StepIndex) -> Option<StepCause> {
+fn step_cause(
+    task: &Snapshot,
+    stored: &StoredTask,
+    systems: &[SystemStatus],
+    index: StepIndex,
+) -> Option<StepCause> {
     let step = task.step(index);
     match step.state() {
         StepState::Complete
@@ -209,25 +228,17 @@ fn step_cause(task: &Snapshot, stored: &StoredTask, index: StepIndex) -> Option<
     if task.state() == TaskState::Paused {
         return Some(StepCause::TaskPaused);
     }
+    if let Some(system) = decide::system_of(task, index)
+        && awaited(stored) == Some(system)
+    {
+        return Some(StepCause::WaitsForSystem(WaitForSystem::on(system, systems)));
+    }
     let handler = decide::handler_of(task, index).to_owned();
     let since = step.ready_at().unwrap_or_else(|| ready_since(task, stored, index));
     Some(match stored.owner {
         Some(worker) => StepCause::WithWorker { worker, handler, since },
-        None => match (parked_for(stored), &task.template().step(index).dependent_system) {
-            (Some(parked), Some(system)) if parked == system => {
-                StepCause::WaitsForSystem { system: system.clone(), since }
-            }
-            _ => StepCause::WaitsForWorker { handler, since },
-        },
+        None => StepCause::WaitsForWorker { handler, since },
     })
-}
-
-/// The system that a task is set aside for.
-fn parked_for(stored: &StoredTask) -> Option<&str> {
-    match stored.route.as_ref().and_then(Route::waits_for) {
-        Some(Awaited::System(system)) => Some(system),
-        Some(Awaited::Handler(_)) | None => None,
-    }
 }
 
 /// When the latest of what a step waited for was recorded.

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::WorkerId;
+use crate::breaker::{BreakerState, SystemStatus};
 use crate::history::{Author, Failure};
 
 /// Why a task is where it is.
@@ -33,13 +34,8 @@ pub enum TaskCause {
         /// When it was put back.
         since: Option<Timestamp>,
     },
-    /// A system that steps which are due depend on is left alone, or has no room for another call.
-    WaitsForSystem {
-        /// The system.
-        system: String,
-        /// Since when.
-        since: Option<Timestamp>,
-    },
+    /// It was put aside until a system takes another call that a step is to make.
+    WaitsForSystem(WaitForSystem),
     /// An operator holds it up.
     Paused {
         /// Who.
@@ -140,13 +136,8 @@ pub enum StepCause {
         /// Since when it may run, but for a delay of the task.
         since: Timestamp,
     },
-    /// It may run, and the system that it depends on is left alone or has no room for another call.
-    WaitsForSystem {
-        /// The system.
-        system: String,
-        /// Since when it may run, but for a delay of the task.
-        since: Timestamp,
-    },
+    /// It may run, and the system that it is to call takes no call, or not yet another one.
+    WaitsForSystem(WaitForSystem),
     /// It may run once its task is resumed.
     TaskPaused,
     /// What it did is to be undone once what rests on it is.
@@ -171,4 +162,34 @@ pub enum StepCause {
     /// It may run, and its task has failed or is about to: it is not begun any more, and if it
     /// runs it may end.
     TaskFailed,
+}
+
+/// The system that is waited for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct WaitForSystem {
+    /// The system.
+    pub system: String,
+    /// Where its breaker stands. While it is closed there are as many calls as the system is known
+    /// to bear, and others have their turn first.
+    pub state: BreakerState,
+    /// Since when it is open, or closed; `None` if it never was open.
+    pub since: Option<Timestamp>,
+    /// When the next probe may begin; `None` if it is closed or an operator has to reset it.
+    pub next_probe: Option<Timestamp>,
+    /// Why it is open.
+    pub reason: Option<String>,
+}
+
+impl WaitForSystem {
+    pub(super) fn on(system: &str, systems: &[SystemStatus]) -> Self {
+        let known = systems.iter().find(|known| known.name == system);
+        Self {
+            system: system.to_owned(),
+            state: known.map_or(BreakerState::Closed, |known| known.state),
+            since: known.and_then(|known| known.since),
+            next_probe: known.and_then(|known| known.next_probe),
+            reason: known.and_then(|known| known.reason.clone()),
+        }
+    }
 }
