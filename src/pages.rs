@@ -21,6 +21,12 @@ struct Testing;
 #[doc = include_str!("../docs/guide/operating.md")]
 struct Operating;
 
+#[doc = include_str!("../docs/guide/operators.md")]
+struct Operators;
+
+#[doc = include_str!("../docs/guide/compensation.md")]
+struct Compensation;
+
 #[cfg(feature = "postgres")]
 #[doc = include_str!("../docs/guide/postgresql.md")]
 struct Postgresql;
@@ -32,3 +38,7 @@ struct Transactions;
 #[cfg(feature = "postgres")]
 #[doc = include_str!("../docs/guide/retention.md")]
 struct Retention;
+
+#[cfg(feature = "webhook")]
+#[doc = include_str!("../docs/guide/escalations.md")]
+struct Escalations;

@@ -59,7 +59,7 @@ impl AttemptTime {
         Self { began: Instant::now(), ends: AtomicU64::new(nanos(timeout)) }
     }
 
-    fn extend(&self, timeout: Duration) {
+    pub(crate) fn extend(&self, timeout: Duration) {
         let ends = nanos(self.began.elapsed().saturating_add(timeout));
         self.ends.store(ends, Ordering::Relaxed);
     }
