@@ -170,7 +170,7 @@ impl Gateway {
     ) -> Result<Noted, GatewayError> {
         let noted = sqlx::query(
             "INSERT INTO payments (idempotency_key, payment_id, reference, amount, card)
-             VALUES (?, ?, ?, ?, ?)
+             VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT (idempotency_key) DO UPDATE SET
                  requests = requests + 1,
                  amount = CASE state WHEN 'voided' THEN excluded.amount ELSE amount END,

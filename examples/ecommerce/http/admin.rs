@@ -29,6 +29,7 @@
 
 mod act;
 mod escalations;
+mod systems;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -40,6 +41,7 @@ use tasker::{Operator, StepCause, TaskId, TaskQuery, TaskState, TaskSummary, Why
 
 pub(super) use self::act::{act, retry_many};
 pub(super) use self::escalations::{acknowledge, escalations, resolve};
+pub(super) use self::systems::{reset, systems, trip};
 use super::Web;
 use super::error::ApiError;
 
@@ -142,7 +144,7 @@ async fn waiting(web: &Web) -> Result<Vec<(TaskSummary, String)>, ApiError> {
         for task in in_state(web, state, READ_THROUGH).await? {
             let steps = web.tasker.why(task.id).await?.map(|why| why.steps).unwrap_or_default();
             let system = steps.into_iter().find_map(|step| match step.cause {
-                StepCause::WaitsForSystem { system, .. } => Some(system),
+                StepCause::WaitsForSystem(wait) => Some(wait.system),
                 _ => None,
             });
             waiting.extend(system.map(|system| (task, system)));
