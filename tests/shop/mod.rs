@@ -98,7 +98,10 @@ impl Folder {
             yaml = yaml.replace(old, new);
         }
         let file = self.path().join("workflow.yaml");
-        std::fs::write(&file, yaml).unwrap();
+        // In one go: another process may be reading the one that is there.
+        let written = tempfile::NamedTempFile::new_in(self.path()).unwrap();
+        std::fs::write(written.path(), yaml).unwrap();
+        written.persist(&file).unwrap();
         file
     }
 }
