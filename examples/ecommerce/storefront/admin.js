@@ -167,7 +167,7 @@ async function drawTasks() {
     name.addEventListener("click", () => open(task.task_id));
     return make("li", {},
       make("div", { className: "row-head" }, name, chip(task.state), task.degraded ? chip("degraded") : null, quiet(time(task.created_at))),
-      make("span", {}, task.why?.sentence || (task.degraded ? "It is complete, although a step of it failed." : "It is complete.")));
+      make("span", {}, task.why?.cause === "waits_for_system" ? `It waits until ${task.why.system} is well again.` : told(task.why?.sentence) || said(task)));
   }), "None.");
 }
 
@@ -193,10 +193,11 @@ async function drawTask() {
       : one.field === "limit" ? [{ name: "limit", label: "Attempts", value: step.retry_limit, kind: "number" }] : [];
     const about = { action: one.action, ...(step && { step: step.name }), ...(task.version != null && { expects: task.version }) };
     const fits = !one.states || one.states.includes((step || task).state);
+    if (!fits) return null;
     return button(one.label, () => decide(title, one.hint, fields,
-      (body, key) => ask(`/admin/tasks/${task.task_id}/actions`, { ...about, ...body }, key)), !fits);
+      (body, key) => ask(`/admin/tasks/${task.task_id}/actions`, { ...about, ...body }, key)));
   };
-  $("task-actions").replaceChildren(...OF_TASK.map((one) => act(one)));
+  $("task-actions").replaceChildren(...OF_TASK.map((one) => act(one)).filter(Boolean));
   const why = new Map((task.why?.steps || []).map((one) => [one.step, one.sentence]));
   fill($("task-steps"), task.steps.map((step) => make("li", {},
     make("div", { className: "row-head" }, make("b", {}, step.name), chip(step.state), step.attempts ? quiet(`attempt ${step.attempts_counted} of ${step.retry_limit}`) : null),
