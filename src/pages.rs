@@ -10,6 +10,7 @@ struct Templates;
 #[doc = include_str!("../docs/guide/handlers.md")]
 struct Handlers;
 
+#[doc = include_str!("../docs/guide/breakers.md")]
 #[doc = include_str!("../docs/guide/retries.md")]
 struct Retries;
 
