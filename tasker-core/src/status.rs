@@ -273,6 +273,8 @@ pub(crate) fn history(stored: &StoredTask) -> Vec<HistoryEntry> {
     let mut entries = vec![blank(stored.created_at, "submitted")];
     let mut rows: Vec<_> = stored.rows.iter().collect();
     rows.sort_by_key(|row| (row.at, row.transition.step, row.transition.seq));
+    // The latest end that there is an entry of: several actions may follow one.
+    let mut told = None;
     for row in rows {
         let Recorded { at, author, transition } = row;
         let mut entry = blank(*at, transition.what.kind());
@@ -300,8 +302,8 @@ pub(crate) fn history(stored: &StoredTask) -> Vec<HistoryEntry> {
                 entry.key = key.as_ref().map(|key| key.key.clone());
                 entry.before = Some(before.clone());
                 entry.after = Some(after.clone());
-                // What follows in the history tells of the end that still stands.
-                let ended = ended_at.filter(|_| before.state != after.state);
+                let ended = ended_at.filter(|at| told != Some((*at, before.state)));
+                told = ended.map(|at| (at, before.state)).or(told);
                 entries.extend(ended.zip(end_of(before.state)).map(|(at, event)| blank(at, event)));
             }
             Occurrence::WorkerLost { worker } => {
@@ -320,11 +322,8 @@ pub(crate) fn history(stored: &StoredTask) -> Vec<HistoryEntry> {
         }
         entries.push(entry);
     }
-    if let Some((at, event)) = stored.ended_at.zip(end_of(stored.state)) {
-        entries.push(blank(at, event));
-    }
-    // What an operator did after the end stands after it.
-    entries.sort_by_key(|entry| entry.at);
+    let ended = stored.ended_at.filter(|at| told != Some((*at, stored.state)));
+    entries.extend(ended.zip(end_of(stored.state)).map(|(at, event)| blank(at, event)));
     entries
 }
 
