@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::ActionKind;
 use crate::decide;
 use crate::history::{AfterFailure, Aspect, Author, Failure, Occurrence, Operation, Recorded};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Outcome, Snapshot};
 use crate::store::StoredTask;
 use crate::{Json, Priority, StepIndex, StepState, StepTemplate, TaskId, TaskState, TaskType};
 
@@ -71,6 +71,8 @@ pub struct StepStatus {
     pub dependent_system: Option<String>,
     /// Its state.
     pub state: StepState,
+    /// Whether it failed for good; stays so when what it may have done is undone.
+    pub failed: bool,
     /// Attempts that have ended.
     pub attempts: u32,
     /// Those of them that count against the limit: an operator's retry starts a new count.
@@ -204,9 +206,9 @@ impl TaskStatus {
             .or_else(|| first(StepState::Compensating))
     }
 
-    /// The steps that failed for good.
+    /// The steps that failed for good, undone since or not.
     pub fn failed_steps(&self) -> impl Iterator<Item = &StepStatus> {
-        self.steps.iter().filter(|step| step.state == StepState::Error)
+        self.steps.iter().filter(|step| step.failed)
     }
 }
 
@@ -240,6 +242,7 @@ fn step_status(
         depends_on: template.depends_on.clone(),
         dependent_system: template.dependent_system.clone(),
         state,
+        failed: step.outcome() == Outcome::Failed,
         attempts,
         attempts_counted,
         retry_limit: task.retry_limit(index),
