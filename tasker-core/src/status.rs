@@ -275,7 +275,9 @@ pub(crate) fn history(stored: &StoredTask) -> Vec<HistoryEntry> {
     };
     let mut entries = vec![blank(stored.created_at, "submitted")];
     let mut rows: Vec<_> = stored.rows.iter().collect();
-    rows.sort_by_key(|row| (row.at, row.transition.step, row.transition.seq));
+    // The failure that made it begin is recorded with it, and is told first.
+    let follows = |row: &Recorded| matches!(row.transition.what, Occurrence::CompensationBegun);
+    rows.sort_by_key(|row| (row.at, follows(row), row.transition.step, row.transition.seq));
     // The latest end that there is an entry of: several actions may follow one.
     let mut told = None;
     for row in rows {

@@ -142,11 +142,15 @@ impl Tasker {
         operator: &Operator,
         act: impl Fn(&mut Record, SeenTo) -> bool,
     ) -> Result<Escalation, EscalateError> {
+        let not_found = || EscalateError::NotFound(key.to_owned());
+        // No store has one with a NUL in its key, and not every store can be asked for it.
+        if key.contains('\0') {
+            return Err(not_found());
+        }
         for _ in 0..TRIES {
             let (collection, keys) = (Collection::Escalation, vec![key.to_owned()]);
             let query = DocumentQuery::Keys { collection, keys };
             let Documents { now, found } = self.shared.store.read_documents(query).await?;
-            let not_found = || EscalateError::NotFound(key.to_owned());
             let document = found.into_iter().next().ok_or_else(not_found)?;
             let mut record = Record::read(&document).map_err(unreadable)?;
             self.shared.name(&mut record).await?;
