@@ -10,6 +10,9 @@ struct Templates;
 #[doc = include_str!("../docs/guide/handlers.md")]
 struct Handlers;
 
+#[doc = include_str!("../docs/guide/breakers.md")]
+struct Breakers;
+
 #[doc = include_str!("../docs/guide/retries.md")]
 struct Retries;
 

@@ -2,12 +2,14 @@
 //!
 //! [`WorkflowTest`] puts a workflow through everything that Tasker may do to it: failures, second
 //! deliveries, dying workers. [`FaultyStore`] makes a store fail at will, and [`conformance`]
-//! proves that one keeps the contract of [`StateStore`](crate::store::StateStore). All of it stands
+//! proves that one keeps the contract of [`StateStore`](crate::store::StateStore), as [`races`] does
+//! for what operators do. All of it stands
 //! behind the feature `testing`, for `dev-dependencies`.
 
 pub mod compare;
 pub mod conformance;
 mod faulty;
+pub mod races;
 mod workflow;
 
 pub use faulty::{FaultyStore, Loss};

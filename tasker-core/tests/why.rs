@@ -295,8 +295,8 @@ fn a_task_that_was_set_aside_for_a_system_names_it() {
     assert_eq!(
         sentences(&task),
         [
-            "the task waits until `bank` takes calls, since 1970-01-01T00:00:30Z",
-            "step `pay` waits since 1970-01-01T00:00:00Z until `bank` takes calls",
+            "the task waits for `bank`: there are as many calls to it as it is known to bear",
+            "step `pay` waits for `bank`: there are as many calls to it as it is known to bear",
         ]
     );
 }

@@ -10,10 +10,12 @@ use jiff::Timestamp;
 
 use self::plan::Plan;
 pub use self::refused::{Illegal, Refused};
+use super::start::offers;
 use crate::action::{Action, ActionKind};
 use crate::history::{Aspect, Occurrence, Operation, OrderKey, Transition};
 use crate::snapshot::Snapshot;
-use crate::store::{Assumption, Route, TaskChange, Then};
+use crate::store::{Assumption, NewOffer, Route, TaskChange, Then};
+
 use crate::{StepIndex, TaskState};
 
 /// The longest key of an order, in bytes.
@@ -114,6 +116,7 @@ fn carry_out(
     let mut before = aspect(task, kind, plan.step);
     before.wake_at = wake_at.filter(|at| task.state() == TaskState::Pending && *at > now);
     let own_row = task.own_row(Occurrence::CompensationBegun);
+    let offers = unsettled(task, kind, &plan);
 
     let rows = plan.rows.into_iter().map(|(step, what)| {
         let seq = task.step(step).next_seq();
@@ -148,7 +151,22 @@ fn carry_out(
         | TaskState::ResolvedManually => Then::End { state, degraded: task.degraded() },
     };
     let rows = [vec![own], steps].concat();
-    TaskChange { task: task.id(), assumes, rows, offers: Vec::new(), then }
+    TaskChange { task: task.id(), assumes, rows, offers, then }
+}
+
+/// Offers of the steps whose end would have changed the decision, beside those that get a row.
+///
+/// An owner records the ends of steps without moving the version. An offer is for a row to come, so
+/// the change conflicts if one of them has ended since; it is withdrawn by the change itself, which
+/// takes the task from its owner. Only running again from a step looks at more than it writes:
+/// which steps rest on it and have begun, and whether others failed.
+fn unsettled(task: &Snapshot, kind: ActionKind, plan: &Plan) -> Vec<NewOffer> {
+    if kind != ActionKind::RetryFrom || task.state() != TaskState::InProgress {
+        return Vec::new();
+    }
+    let again = |step: &StepIndex| plan.rows.iter().any(|(again, _)| again == step);
+    let running: Vec<_> = task.ready().iter().copied().filter(|step| !again(step)).collect();
+    offers(task, &running)
 }
 
 /// The side of a task that an action changes, as it stands.

@@ -19,7 +19,8 @@ pub struct TaskChange {
     pub assumes: Assumption,
     /// Rows to add; each must be new.
     pub rows: Vec<Transition>,
-    /// Steps to offer to other workers.
+    /// Steps to offer to other workers. Where the change lets the task go they are withdrawn at
+    /// once, and say no more than that none of the rows that they are for may exist.
     pub offers: Vec<NewOffer>,
     /// What becomes of the task.
     pub then: Then,

@@ -90,24 +90,24 @@ fn what_is_not_said_follows_what_is() {
 #[test]
 fn slips_are_told_with_their_places() {
     for (systems, steps, expected) in [
-        ("bank: { probes: 0 }", "", "3:18: system \"bank\": probes must be from 1 to 1000"),
+        ("bank: { probes: 0 }", "", "3:19: system \"bank\": probes must be from 1 to 1000"),
         (
             "bank: { failure_rate: 1.5 }",
             "",
-            "3:24: system \"bank\": failure_rate must be more than 0 and at most 1",
+            "3:25: system \"bank\": failure_rate must be more than 0 and at most 1",
         ),
         (
             "bank: { minimum_calls: 9, window_calls: 8 }",
             "",
-            "3:25: system \"bank\": minimum_calls must be from 1 to window_calls",
+            "3:26: system \"bank\": minimum_calls must be from 1 to window_calls",
         ),
         (
             "bank: { window: 0 }",
             "",
-            "3:18: system \"bank\": window must be from 1 millisecond to 366 days",
+            "3:19: system \"bank\": window must be from 1 millisecond to 366 days",
         ),
-        ("bank: { window: soon }", "", "3:18: window must be a whole number of milliseconds"),
-        ("bank: { probes: few }", "", "3:18: probes must be a whole number"),
+        ("bank: { window: soon }", "", "3:19: window must be a whole number of milliseconds"),
+        ("bank: { probes: few }", "", "3:19: probes must be a whole number"),
         ("bank: { probe: 2 }", "", "3:11: unknown key \"probe\"; did you mean \"probes\"?"),
         ("bank: 3", "", "3:9: a system must be a map, not a number"),
         (
@@ -118,32 +118,32 @@ fn slips_are_told_with_their_places() {
         (
             "bank: {}",
             "  - { name: c, system_errors: [X] }",
-            "6:30: step \"c\": system_errors needs a dependent_system",
+            "6:31: step \"c\": system_errors needs a dependent_system",
         ),
         (
             "bank: {}",
             "  - { name: c, dependent_system: bank, system_errors: X }",
-            "6:54: system_errors must be a list, each item an error code",
+            "6:55: system_errors must be a list, each item an error code",
         ),
         (
             "bank: {}",
             "  - { name: c, dependent_system: bank, system_errors: [7] }",
-            "6:55: an error code must be a text, not a number",
+            "6:56: an error code must be a text, not a number",
         ),
         (
             "bank: {}",
             "  - { name: c, dependent_system: bank, system_errors: [''] }",
-            "6:55: step \"c\": an error code is missing",
+            "6:56: step \"c\": an error code is missing",
         ),
         (
             "bank: {}",
             "  - { name: c, expected_within: 0 }",
-            "6:32: step \"c\": expected_within must be from 1 millisecond to 366 days",
+            "6:33: step \"c\": expected_within must be from 1 millisecond to 366 days",
         ),
         (
             "bank: {}",
             "  - { name: c, compensate_with: '' }",
-            "6:32: step \"c\": compensate_with is missing",
+            "6:33: step \"c\": compensate_with is missing",
         ),
     ] {
         let text = format!(
