@@ -57,6 +57,7 @@
 //! | submit, watch, cancel, retry | [`Tasker`], [`TaskStatus`], [`Why`], [`HistoryEntry`], [`Event`] |
 //! | run the steps | [`Worker`] |
 //! | hear of what needs a person | [`EscalationSink`], [`Escalation`], [`Tasker::escalations`] |
+//! | leave alone a system that is down | [`SystemPolicy`], [`Tasker::systems`] |
 //! | check a deployment | [`Tasker::stranded`] |
 //! | keep the tasks | [`MemoryStore`], [`SqliteStore`], [`PostgresStore`], or your own [`StateStore`] |
 //!

@@ -10,6 +10,9 @@ struct Templates;
 #[doc = include_str!("../docs/guide/handlers.md")]
 struct Handlers;
 
+#[doc = include_str!("../docs/guide/breakers.md")]
+struct Breakers;
+
 #[doc = include_str!("../docs/guide/retries.md")]
 struct Retries;
 
@@ -20,6 +23,12 @@ struct Testing;
 
 #[doc = include_str!("../docs/guide/operating.md")]
 struct Operating;
+
+#[doc = include_str!("../docs/guide/operators.md")]
+struct Operators;
+
+#[doc = include_str!("../docs/guide/compensation.md")]
+struct Compensation;
 
 #[cfg(feature = "postgres")]
 #[doc = include_str!("../docs/guide/postgresql.md")]
@@ -32,3 +41,7 @@ struct Transactions;
 #[cfg(feature = "postgres")]
 #[doc = include_str!("../docs/guide/retention.md")]
 struct Retention;
+
+#[cfg(feature = "webhook")]
+#[doc = include_str!("../docs/guide/escalations.md")]
+struct Escalations;

@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
+#[cfg(feature = "webhook")]
+use tasker::webhook::{Webhook, WebhookError};
 
 const WORKFLOW: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/examples/ecommerce/config/order_processing.yaml");
@@ -41,6 +43,14 @@ pub(crate) struct Args {
     /// How long the orders of a worker that crashed wait until another one takes them over
     #[arg(long, value_name = "MILLISECONDS", default_value_t = 5_000, value_parser = lease)]
     pub(crate) lease: u64,
+    /// Post what needs a person to this address too, signed with the secret
+    #[cfg(feature = "webhook")]
+    #[arg(long, value_name = "URL", requires = "escalation_secret")]
+    pub(crate) escalation_webhook: Option<String>,
+    /// What the posts are signed with; in the environment nobody sees it in a list of processes
+    #[cfg(feature = "webhook")]
+    #[arg(long, value_name = "SECRET", env = "ESCALATION_SECRET", hide_env_values = true)]
+    pub(crate) escalation_secret: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -67,6 +77,16 @@ impl Args {
     /// Says what is wrong with `--database-url`.
     pub(crate) fn place(&self) -> Result<Place, String> {
         place(self.database_url.as_deref(), &self.data_dir)
+    }
+
+    /// Who else is told of what needs a person.
+    ///
+    /// # Errors
+    /// Says what is wrong with `--escalation-webhook`.
+    #[cfg(feature = "webhook")]
+    pub(crate) fn webhook(&self) -> Result<Option<Webhook>, WebhookError> {
+        let secret = self.escalation_secret.as_deref().unwrap_or_default();
+        self.escalation_webhook.as_deref().map(|url| Webhook::new(url, secret)).transpose()
     }
 }
 

@@ -6,8 +6,9 @@ use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tasker::escalation::sink_fn;
 use tasker::history::{Failure, FailureClass};
-use tasker::{Event, EventKind};
+use tasker::{Escalation, EscalationSink, Event, EventKind, Incident, SinkError};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tracing::{debug, error, info, warn};
 use tracing_subscriber::EnvFilter;
@@ -92,8 +93,6 @@ pub(crate) async fn narrate(mut events: Receiver<Event>) {
     }
 }
 
-/// One line at level `ERROR` for an order that needs a person, and none for a customer whose order
-/// is refused: whatever a handler calls permanent is the answer to a question, not a fault.
 fn narrate_one(event: &Event) {
     let task = event.task;
     match &event.kind {
@@ -113,20 +112,44 @@ fn narrate_one(event: &Event) {
         EventKind::StepExhausted { step, attempts, .. } => {
             info!(%task, step, attempts, "step has failed for good");
         }
-        EventKind::TaskEscalated { failure: Some(failure), reason, .. }
-            if failure.class == FailureClass::Permanent =>
-        {
-            warn!(%task, reason, "order refused");
-        }
-        EventKind::TaskEscalated { reason, .. } => {
-            error!(%task, reason, "somebody should look at this order");
-        }
+        // The log is one of those that escalations are delivered to.
+        EventKind::TaskEscalated { .. } => {}
         EventKind::TaskCompleted { degraded } => info!(%task, degraded, "order complete"),
         EventKind::TaskFailed => info!(%task, "order failed"),
         EventKind::TaskCancelled => info!(%task, "order cancelled"),
         EventKind::TaskRetried => info!(%task, "order is tried again"),
+        EventKind::TaskCompensating => info!(%task, "what was done for the order is undone"),
+        EventKind::TaskCompensated => info!(%task, "order failed, and nothing is left of it"),
+        EventKind::StepCompensated { step, attempt, ran_for } => {
+            info!(%task, step, attempt, took = millis(*ran_for), "step undone");
+        }
+        EventKind::StepCompensationFailed { step, attempt, failure, .. } => {
+            let Failure { code, message, .. } = failure;
+            warn!(%task, step, attempt, code, reason = message, "step not undone");
+        }
+        EventKind::TaskOperated { action, step } => {
+            info!(%task, %action, step, "somebody acted on the order");
+        }
         other => info!(%task, ?other, "order moved"),
     }
+}
+
+/// Writes to the log what needs a person: at least once, whatever crashes.
+///
+/// At level `ERROR`, but for a customer whose order is refused: whatever a handler calls permanent
+/// is the answer to a question, not a fault.
+pub(crate) fn escalations() -> impl EscalationSink {
+    sink_fn("log", async |escalation: Escalation| {
+        let task = escalation.incident.task().map(tracing::field::display);
+        match &escalation.incident {
+            Incident::StepFailed { failure, .. } if failure.class == FailureClass::Permanent => {
+                warn!(task, reason = %escalation, "order refused");
+            }
+            Incident::BreakerOpened { .. } => error!(reason = %escalation, "somebody is needed"),
+            _ => error!(task, reason = %escalation, "somebody should look at this order"),
+        }
+        Ok::<_, SinkError>(())
+    })
 }
 
 fn millis(duration: Duration) -> String {

@@ -28,6 +28,8 @@ pub(crate) use outage::{Mode, Report};
 pub(crate) struct Gateway {
     ledger: SqlitePool,
     line: Line,
+    /// What the shop calls the order that the payments asked for are about.
+    reference: String,
 }
 
 /// A sum that the customer's bank has set aside.
@@ -99,6 +101,8 @@ const LEDGER: &str = "
 CREATE TABLE IF NOT EXISTS payments (
     idempotency_key TEXT PRIMARY KEY,
     payment_id      TEXT NOT NULL UNIQUE,
+    -- the order that it is for, as the shop calls it
+    reference       TEXT NOT NULL,
     amount          TEXT NOT NULL,
     card            TEXT NOT NULL,
     -- requested, authorised, captured or voided; for good: refunded or cancelled
@@ -116,7 +120,13 @@ impl Gateway {
     /// Opens the gateway's ledger; every request takes about `latency`.
     pub(crate) async fn open(ledger: &Path, latency: Duration) -> Result<Self, sqlx::Error> {
         let ledger = database::open_file(ledger, &[LEDGER, outage::TABLES]).await?;
-        Ok(Self { line: Line::new(ledger.clone(), latency), ledger })
+        let line = Line::new(ledger.clone(), latency);
+        Ok(Self { ledger, line, reference: String::new() })
+    }
+
+    /// The same door, to ask for payments of one order.
+    pub(crate) fn about(&self, order: &str) -> Self {
+        Self { reference: order.to_owned(), ..self.clone() }
     }
 
     /// Asks the customer's bank to set an amount aside; no money moves.
@@ -159,15 +169,19 @@ impl Gateway {
         amount: Money,
     ) -> Result<Noted, GatewayError> {
         let noted = sqlx::query(
-            "INSERT INTO payments (idempotency_key, payment_id, amount, card) VALUES (?, ?, ?, ?)
+            "INSERT INTO payments (idempotency_key, payment_id, reference, amount, card)
+             VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT (idempotency_key) DO UPDATE SET
                  requests = requests + 1,
                  amount = CASE state WHEN 'voided' THEN excluded.amount ELSE amount END,
                  card = CASE WHEN state IN ('requested', 'voided') THEN excluded.card ELSE card END
-             RETURNING amount, state, requests",
+             RETURNING amount, state, requests
+                 + (SELECT coalesce(sum(requests), 0) FROM payments AS other
+                    WHERE reference = ?3 AND idempotency_key <> ?1) AS requests",
         )
         .bind(key)
         .bind(payment_id(key))
+        .bind(&self.reference)
         .bind(amount.to_string())
         .bind(Behaviour::card(token))
         .fetch_one(&self.ledger)
@@ -291,7 +305,10 @@ impl Gateway {
 /// How far a payment was when an authorisation was asked for.
 enum Noted {
     Granted,
-    Asked { requests: u32 },
+    Asked {
+        /// How often one was asked for, for the whole order.
+        requests: u32,
+    },
 }
 
 /// The same key gives the same payment, even in a ledger that has lost the row.

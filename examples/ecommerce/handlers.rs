@@ -11,7 +11,7 @@ mod validate_cart;
 mod withdraw_order;
 
 pub(crate) use create_order::PlacedOrder;
-use tasker::{StepContext, TaskTemplate, Workflow};
+use tasker::{StepContext, StepError, TaskTemplate, Workflow};
 
 use crate::gateway::Gateway;
 use crate::inventory::Inventory;
@@ -41,7 +41,11 @@ pub(crate) fn process_order(template: TaskTemplate, shop: &Shop) -> Workflow {
         .step("SendConfirmation", send_confirmation::SendConfirmation { mailer })
 }
 
-/// The key under which the step did what is to be undone.
-fn undone_key(step: &StepContext) -> &str {
-    step.idempotency_key()
+/// The key under which the step did what is to be undone, or may have done it.
+fn undone_key(step: &StepContext) -> Result<String, StepError> {
+    let misplaced = || {
+        let message = "this handler undoes a step: name it as its compensate_with";
+        StepError::permanent("NOTHING_TO_UNDO", message)
+    };
+    step.undone_key().ok_or_else(misplaced)
 }

@@ -82,7 +82,13 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
         format!("cannot open the shop in {tables}{}: {error}", args.data_dir.display())
     })?;
     let workflow = handlers::process_order(template, &shop);
-    let tasker = Tasker::builder_on(store).register(workflow).build()?;
+    let tasker = Tasker::builder_on(store).register(workflow).escalate_to(console::escalations());
+    #[cfg(feature = "webhook")]
+    let tasker = match args.webhook()? {
+        Some(webhook) => tasker.escalate_to(webhook),
+        None => tasker,
+    };
+    let tasker = tasker.build()?;
 
     let narrator = tokio::spawn(console::narrate(tasker.events()));
     let lease = Duration::from_millis(args.lease);

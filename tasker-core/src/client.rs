@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast};
 
-use crate::engine::{Shared, WorkerBuilder};
+use crate::engine::{Shared, Systems, WorkerBuilder};
 use crate::escalation::{EscalationSink, LogSink};
 use crate::event::{Event, Events};
 use crate::handler::TaskHandler;
@@ -19,6 +19,7 @@ mod deploy;
 mod escalations;
 mod operate;
 mod submit;
+mod systems;
 
 pub use deploy::{Lack, Stranded, StrandedCursor, StrandedPage};
 pub use escalations::{EscalateError, EscalationCursor, EscalationPage, EscalationQuery};
@@ -128,11 +129,13 @@ impl TaskerBuilder {
         if sinks.is_empty() {
             sinks.push(Arc::new(LogSink));
         }
+        let systems = Systems::new(self.store.clone(), registry.systems());
         let shared = Shared {
             store: self.store,
             registry,
             events: Events::new(),
             workers: Mutex::default(),
+            systems,
             sinks,
             raised: Notify::new(),
         };
@@ -197,7 +200,7 @@ impl Tasker {
     /// # Errors
     /// The store failed.
     pub async fn why(&self, task: TaskId) -> Result<Option<Why>, StoreError> {
-        Ok(self.shared.store.load(task).await?.as_ref().and_then(Why::of))
+        self.explain(task).await
     }
 
     /// What happened to a task, oldest first; `None` if there is no such task.

@@ -15,7 +15,7 @@ mod start;
 pub use operate::{Decision, Illegal, Order, Refused, operate};
 pub(crate) use outcome::Begun;
 pub use outcome::{Report, settle, settle_offer};
-pub use start::{MAX_DELIVERIES, hand_back, handler_of, may_run, offers};
+pub use start::{MAX_DELIVERIES, hand_back, handler_of, may_run, offers, system_of};
 
 #[cfg(doc)]
 use crate::snapshot::Snapshot;

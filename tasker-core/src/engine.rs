@@ -14,10 +14,12 @@ mod lease;
 mod lookout;
 mod mail;
 mod owner;
+mod parked;
 mod patience;
 mod rhythm;
 mod room;
 mod settle;
+mod systems;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -42,6 +44,8 @@ use crate::{TaskId, TaskTemplate, WorkerId};
 use self::arriving::Arriving;
 use self::mail::{Message, StoreClock};
 pub(crate) use self::room::Room;
+use self::systems::{Place, System};
+pub(crate) use self::systems::{Systems, breaker_of};
 
 /// How a worker is set up; made by [`Tasker::worker`](crate::Tasker::worker).
 #[derive(Clone, Debug)]
@@ -69,6 +73,7 @@ pub(crate) struct Shared {
     pub(crate) events: Events,
     /// The workers of this process.
     pub(crate) workers: Mutex<Vec<Weak<Core>>>,
+    pub(crate) systems: Systems,
     /// Where escalations are delivered to.
     pub(crate) sinks: Vec<Arc<dyn EscalationSink>>,
     /// Told when this process has raised an escalation.
@@ -80,6 +85,8 @@ impl Shared {
         let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         workers.retain(|worker| worker.strong_count() > 0);
         workers.push(Arc::downgrade(worker));
+        let slots = workers.iter().filter_map(Weak::upgrade).map(|worker| worker.settings.slots);
+        self.systems.set_slots(slots.sum());
     }
 
     /// A worker of this process that has room, with that room reserved.
@@ -120,6 +127,8 @@ pub(crate) struct Core {
     resync: Notify,
     /// The tasks and steps that the worker takes.
     routes: Arc<BTreeSet<Route>>,
+    /// The systems of which it takes parked tasks.
+    systems: Vec<Served>,
     /// The worker's present name and lease, while it has one.
     incarnation: watch::Sender<Option<Arc<Incarnation>>>,
     owners: Vec<mpsc::UnboundedSender<Message>>,
@@ -135,6 +144,13 @@ pub(crate) struct Core {
     /// When the first document is due, as the last heartbeat was told.
     next_due: watch::Sender<Option<Instant>>,
     rejected: AtomicUsize,
+}
+
+/// A system of which a worker takes parked tasks, and the routes on which those wait.
+#[derive(Debug)]
+struct Served {
+    system: Arc<System>,
+    routes: Arc<BTreeSet<Route>>,
 }
 
 /// One life of a worker: from its registration to the loss of its lease.
@@ -241,6 +257,7 @@ impl WorkerBuilder {
             (0..settings.owners).map(|_| mpsc::unbounded_channel()).unzip();
         let core = Arc::new(Core {
             routes: shared.registry.routes(settings.namespaces.as_ref()),
+            systems: served(&shared, &settings),
             slots: Arc::new(Semaphore::new(settings.slots)),
             shared,
             settings,
@@ -268,6 +285,15 @@ impl WorkerBuilder {
         core.shared.attach(&core);
         Worker { core, loops, runtime }
     }
+}
+
+fn served(shared: &Shared, settings: &Settings) -> Vec<Served> {
+    let routes = shared.registry.parked_routes(settings.namespaces.as_ref());
+    let served = routes.into_iter().map(|(name, routes)| {
+        let (system, routes) = (shared.systems.get(&name), Arc::new(routes));
+        Served { system, routes }
+    });
+    served.collect()
 }
 
 /// Runs a loop of a worker; if it breaks, the whole worker ends and its lease runs out.
@@ -383,8 +409,17 @@ impl Core {
     }
 
     /// Hands a task for which room was reserved to its owner.
-    fn own(&self, incarnation: Arc<Incarnation>, task: Snapshot, clock: StoreClock) {
-        self.tell(task.id(), Message::Own { incarnation, task: Box::new(task), clock });
+    ///
+    /// One that waited for a system comes with the place there that is kept for it.
+    fn own(
+        &self,
+        incarnation: Arc<Incarnation>,
+        task: Snapshot,
+        clock: StoreClock,
+        place: Option<Place>,
+    ) {
+        let (id, task) = (task.id(), Box::new(task));
+        self.tell(id, Message::Own { incarnation, task, clock, place });
     }
 
     /// Ends everything at once; what is held is taken over when the lease runs out.

@@ -8,6 +8,7 @@
 mod overdue;
 mod record;
 mod sentence;
+mod settled;
 mod sink;
 
 use std::collections::BTreeMap;
@@ -16,8 +17,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::overdue::{Alarm, keys_of, overdue};
+pub(crate) use self::overdue::{Alarm, overdue};
 pub(crate) use self::record::{CLAIM_LEASE, Record};
+pub(crate) use self::settled::{keys_of, still_stands};
 pub use self::sink::{EscalationSink, LogSink, SinkError, sink_fn};
 use crate::history::{AfterFailure, Failure, Occurrence, Transition};
 use crate::store::{Collection, Content, DocumentChange, TaskChange};

@@ -106,6 +106,18 @@ pub enum EventKind {
     TaskCancelled,
     /// The task was put back to work.
     TaskRetried,
+    /// A call that the task made found that a system is down: its breaker opened.
+    SystemOpened {
+        /// The system.
+        system: String,
+        /// Why, in words.
+        reason: String,
+    },
+    /// A probe that the task made was the last that was asked for: the system's breaker closed.
+    SystemClosed {
+        /// The system.
+        system: String,
+    },
     /// What the steps of the task did is undone from here on.
     TaskCompensating,
     /// What the steps of the task did has been undone.

@@ -104,6 +104,7 @@ mod why;
 
 pub use action::{Action, ActionKind};
 pub use async_trait::async_trait;
+pub use breaker::{SystemPolicy, SystemStatus};
 pub use client::{
     EscalateError, EscalationCursor, EscalationPage, EscalationQuery, Lack, OperateError, Operator,
     Receipt, RetriedPage, Stranded, StrandedCursor, StrandedPage, SubmitError, TaskRequest, Tasker,
@@ -130,4 +131,4 @@ pub use template::{
     ContextFault, DEFAULT_TIMEOUT, Fingerprint, OnFailure, Position, StepIndex, StepTemplate,
     TaskTemplate, TaskTemplateBuilder, TaskType, TemplateError, TemplateFault, YamlSource,
 };
-pub use why::{StepCause, StepWhy, TaskCause, Why};
+pub use why::{StepCause, StepWhy, TaskCause, WaitForSystem, Why};

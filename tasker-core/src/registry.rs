@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use crate::breaker::SystemPolicy;
 use crate::handler::{MissingHandlers, TaskHandler, handler_names};
 use crate::store::Route;
 use crate::{TaskTemplate, TaskType};
@@ -13,6 +14,10 @@ pub(crate) struct Registry {
     handlers: HashMap<TaskType, Arc<dyn TaskHandler>>,
     /// By namespace.
     routes: BTreeMap<String, BTreeSet<Route>>,
+    /// The routes of tasks that wait for a system, by namespace and system.
+    parked: BTreeMap<String, BTreeMap<String, BTreeSet<Route>>>,
+    /// When a system counts as down, as the first template that names it says.
+    policies: BTreeMap<String, SystemPolicy>,
 }
 
 /// What a name stands for.
@@ -62,6 +67,18 @@ impl Registry {
         let routes = self.routes.entry(task_type.namespace.clone()).or_default();
         routes.insert(Route::of(&template));
         routes.extend(here.into_iter().map(|name| Route::to_handler(&template, name)));
+        let parked = self.parked.entry(task_type.namespace.clone()).or_default();
+        for step in template.steps() {
+            // Who cannot make the call is no use to a task that waits for it.
+            let Some(system) = &step.dependent_system else { continue };
+            let mut callers = std::iter::once(&step.handler).chain(&step.compensate_with);
+            if callers.any(|name| handler.step_handler(name).is_some()) {
+                let route = Route::to_system(&template, system);
+                parked.entry(system.clone()).or_default().insert(route);
+                let policy = || template.system_policy(system);
+                self.policies.entry(system.clone()).or_insert_with(policy);
+            }
+        }
         self.handlers.insert(task_type, handler);
         Ok(())
     }
@@ -104,5 +121,25 @@ impl Registry {
         let served = |name| namespaces.is_none_or(|namespaces| namespaces.contains(name));
         let routes = self.routes.iter().filter(|(name, _)| served(*name));
         Arc::new(routes.flat_map(|(_, routes)| routes).cloned().collect())
+    }
+
+    /// The routes of tasks that wait for a system, of all kinds or of those in some namespaces.
+    pub(crate) fn parked_routes(
+        &self,
+        namespaces: Option<&BTreeSet<String>>,
+    ) -> BTreeMap<String, BTreeSet<Route>> {
+        let served = |name| namespaces.is_none_or(|namespaces| namespaces.contains(name));
+        let mut all = BTreeMap::<_, BTreeSet<_>>::new();
+        for (_, systems) in self.parked.iter().filter(|(name, _)| served(*name)) {
+            for (system, routes) in systems {
+                all.entry(system.clone()).or_default().extend(routes.iter().cloned());
+            }
+        }
+        all
+    }
+
+    /// The systems that can be called here.
+    pub(crate) fn systems(&self) -> BTreeMap<String, SystemPolicy> {
+        self.policies.clone()
     }
 }

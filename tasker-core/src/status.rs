@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::ActionKind;
 use crate::decide;
 use crate::history::{AfterFailure, Aspect, Author, Failure, Occurrence, Operation, Recorded};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Outcome, Snapshot};
 use crate::store::StoredTask;
 use crate::{Json, Priority, StepIndex, StepState, StepTemplate, TaskId, TaskState, TaskType};
 
@@ -71,6 +71,8 @@ pub struct StepStatus {
     pub dependent_system: Option<String>,
     /// Its state.
     pub state: StepState,
+    /// Whether it failed for good; stays so when what it may have done is undone.
+    pub failed: bool,
     /// Attempts that have ended.
     pub attempts: u32,
     /// Those of them that count against the limit: an operator's retry starts a new count.
@@ -204,9 +206,9 @@ impl TaskStatus {
             .or_else(|| first(StepState::Compensating))
     }
 
-    /// The steps that failed for good.
+    /// The steps that failed for good, undone since or not.
     pub fn failed_steps(&self) -> impl Iterator<Item = &StepStatus> {
-        self.steps.iter().filter(|step| step.state == StepState::Error)
+        self.steps.iter().filter(|step| step.failed)
     }
 }
 
@@ -240,6 +242,7 @@ fn step_status(
         depends_on: template.depends_on.clone(),
         dependent_system: template.dependent_system.clone(),
         state,
+        failed: step.outcome() == Outcome::Failed,
         attempts,
         attempts_counted,
         retry_limit: task.retry_limit(index),
@@ -272,7 +275,11 @@ pub(crate) fn history(stored: &StoredTask) -> Vec<HistoryEntry> {
     };
     let mut entries = vec![blank(stored.created_at, "submitted")];
     let mut rows: Vec<_> = stored.rows.iter().collect();
-    rows.sort_by_key(|row| (row.at, row.transition.step, row.transition.seq));
+    // The failure that made it begin is recorded with it, and is told first.
+    let follows = |row: &Recorded| matches!(row.transition.what, Occurrence::CompensationBegun);
+    rows.sort_by_key(|row| (row.at, follows(row), row.transition.step, row.transition.seq));
+    // The latest end that there is an entry of: several actions may follow one.
+    let mut told = None;
     for row in rows {
         let Recorded { at, author, transition } = row;
         let mut entry = blank(*at, transition.what.kind());
@@ -300,8 +307,8 @@ pub(crate) fn history(stored: &StoredTask) -> Vec<HistoryEntry> {
                 entry.key = key.as_ref().map(|key| key.key.clone());
                 entry.before = Some(before.clone());
                 entry.after = Some(after.clone());
-                // What follows in the history tells of the end that still stands.
-                let ended = ended_at.filter(|_| before.state != after.state);
+                let ended = ended_at.filter(|at| told != Some((*at, before.state)));
+                told = ended.map(|at| (at, before.state)).or(told);
                 entries.extend(ended.zip(end_of(before.state)).map(|(at, event)| blank(at, event)));
             }
             Occurrence::WorkerLost { worker } => {
@@ -320,11 +327,8 @@ pub(crate) fn history(stored: &StoredTask) -> Vec<HistoryEntry> {
         }
         entries.push(entry);
     }
-    if let Some((at, event)) = stored.ended_at.zip(end_of(stored.state)) {
-        entries.push(blank(at, event));
-    }
-    // What an operator did after the end stands after it.
-    entries.sort_by_key(|entry| entry.at);
+    let ended = stored.ended_at.filter(|at| told != Some((*at, stored.state)));
+    entries.extend(ended.zip(end_of(stored.state)).map(|(at, event)| blank(at, event)));
     entries
 }
 

@@ -13,6 +13,7 @@ mod read;
 mod references;
 mod scalar;
 mod schema;
+mod systems;
 mod tree;
 mod yaml;
 

@@ -4,17 +4,20 @@
 //! has names, times and failures, never a context or a result. It decides nothing: what is due,
 //! blocked or failed is what the snapshot says.
 
+mod cause;
 mod sentence;
 
 use jiff::Timestamp;
-use serde::Serialize;
+
+pub use self::cause::{StepCause, TaskCause, WaitForSystem};
 
 use crate::action::ActionKind;
+use crate::breaker::SystemStatus;
 use crate::decide;
-use crate::history::{Author, Failure, Occurrence, Recorded};
+use crate::history::{Author, Occurrence, Recorded};
 use crate::snapshot::{Outcome, Phase, Snapshot, Step, Undone};
 use crate::store::{Awaited, Route, StoredTask};
-use crate::{StepIndex, StepState, TaskState, WorkerId};
+use crate::{StepIndex, StepState, TaskState};
 
 /// Why a task does not move, or has failed; its [`Display`](std::fmt::Display) is a sentence.
 ///
@@ -39,176 +42,22 @@ pub struct StepWhy {
     pub cause: StepCause,
 }
 
-/// Why a task is where it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "cause", rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum TaskCause {
-    /// It was submitted with a delay.
-    Delayed {
-        /// When it may start.
-        until: Timestamp,
-    },
-    /// It may go on and no worker has taken it.
-    WaitsForWorker {
-        /// What a worker must serve to take it.
-        route: String,
-        /// Since when it may go on.
-        since: Option<Timestamp>,
-        /// The worker that had it and gave no sign of life.
-        lost: Option<WorkerId>,
-    },
-    /// A worker had it and put it back, for it had no handler for a step that is due: a worker that
-    /// has it goes on.
-    WaitsForHandler {
-        /// The handlers of the steps that are due.
-        handlers: Vec<String>,
-        /// When it was put back.
-        since: Option<Timestamp>,
-    },
-    /// A system that steps which are due depend on is left alone, or has no room for another call.
-    WaitsForSystem {
-        /// The system.
-        system: String,
-        /// Since when.
-        since: Option<Timestamp>,
-    },
-    /// An operator holds it up.
-    Paused {
-        /// Who.
-        by: Option<Author>,
-        /// Why.
-        reason: Option<String>,
-        /// Since when.
-        since: Option<Timestamp>,
-    },
-    /// What its steps did is being undone.
-    Compensating {
-        /// The steps that are left to be undone.
-        left: Vec<String>,
-        /// Why that does not move.
-        now: Box<TaskCause>,
-    },
-    /// What steps did could not be undone: it needs a person.
-    CompensationFailed {
-        /// Those steps.
-        failed: Vec<String>,
-    },
-    /// Steps wait for their next attempt, and nothing else is to be done.
-    WaitsForRetry {
-        /// Those steps.
-        retries: Vec<String>,
-        /// When the task may go on.
-        at: Timestamp,
-    },
-    /// A worker owns it. When it took the task is not stored.
-    Owned {
-        /// The worker.
-        worker: WorkerId,
-        /// The steps that it may run: they run there, wait there for a slot, or are offered to
-        /// other workers. If there are none, it is about to record what becomes of the task.
-        due: Vec<String>,
-    },
-    /// Steps failed for good; what runs beside them ends, then the task has failed.
-    Failing {
-        /// The worker that owns it.
-        worker: WorkerId,
-        /// The steps that failed.
-        failed: Vec<String>,
-    },
-    /// Steps failed for good: it needs a person.
-    Failed {
-        /// The steps that failed.
-        failed: Vec<String>,
-    },
-    /// It kept losing its workers: it needs a person.
-    Quarantined {
-        /// How many were lost with it in a row.
-        deliveries: u32,
-    },
-    /// It was cancelled.
-    Cancelled {
-        /// By whom.
-        by: Option<Author>,
-        /// Why.
-        reason: Option<String>,
-    },
-}
-
-/// Why a step is where it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "cause", rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum StepCause {
-    /// Steps that it depends on have not succeeded.
-    Blocked {
-        /// Those steps.
-        waits_for: Vec<String>,
-    },
-    /// Its latest attempt failed, and the time of the next has not come.
-    WaitsForRetry {
-        /// When the next attempt may start.
-        at: Timestamp,
-        /// The number of the attempt that failed, of those that count against the limit.
-        attempt: u32,
-        /// The most attempts of one count.
-        limit: u32,
-        /// How it failed.
-        failure: Option<Failure>,
-    },
-    /// It may run, and nobody owns its task.
-    WaitsForWorker {
-        /// The handler that is to run it.
-        handler: String,
-        /// Since when it may run, but for a delay of the task.
-        since: Timestamp,
-    },
-    /// It may run, and a worker owns its task: it runs there, waits there for a slot, or is offered
-    /// to other workers.
-    WithWorker {
-        /// The worker.
-        worker: WorkerId,
-        /// The handler that is to run it.
-        handler: String,
-        /// Since when it may run, but for a delay of the task.
-        since: Timestamp,
-    },
-    /// It may run, and the system that it depends on is left alone or has no room for another call.
-    WaitsForSystem {
-        /// The system.
-        system: String,
-        /// Since when it may run, but for a delay of the task.
-        since: Timestamp,
-    },
-    /// It may run once its task is resumed.
-    TaskPaused,
-    /// What it did is to be undone once what rests on it is.
-    UndoneLater {
-        /// The steps that are to be undone before.
-        waits_for: Vec<String>,
-    },
-    /// What it did could not be undone: it needs a person.
-    CompensationFailed {
-        /// The number of the last attempt.
-        attempt: u32,
-        /// How that failed: if its class is retryable, the attempts are used up.
-        failure: Option<Failure>,
-    },
-    /// It failed for good: it needs a person.
-    Failed {
-        /// The number of its last attempt.
-        attempt: u32,
-        /// How that failed: if its class is retryable, the attempts are used up.
-        failure: Option<Failure>,
-    },
-    /// It may run, and its task has failed or is about to: it is not begun any more, and if it
-    /// runs it may end.
-    TaskFailed,
+/// The system on whose route a task is queued.
+fn awaited(stored: &StoredTask) -> Option<&str> {
+    match stored.route.as_ref()?.waits_for()? {
+        Awaited::System(system) => Some(system),
+        Awaited::Handler(_) => None,
+    }
 }
 
 impl Why {
     /// Explains a task that a store read back; `None` if it is complete, compensated or resolved.
     pub fn of(stored: &StoredTask) -> Option<Self> {
+        Self::with_systems(stored, &[])
+    }
+
+    /// The same where it is known how the systems stand that the task's steps depend on.
+    pub fn with_systems(stored: &StoredTask, systems: &[SystemStatus]) -> Option<Self> {
         let task = Snapshot::replay(stored);
         let cause = match stored.state {
             TaskState::Complete | TaskState::Compensated | TaskState::ResolvedManually => {
@@ -229,13 +78,13 @@ impl Why {
                     step.is_undoing() && step.undone() == Undone::No
                 };
                 let left = steps_that(&task, left);
-                TaskCause::Compensating { left, now: Box::new(unfinished(&task, stored)) }
+                TaskCause::Compensating { left, now: Box::new(unfinished(&task, stored, systems)) }
             }
-            TaskState::Pending | TaskState::InProgress => unfinished(&task, stored),
+            TaskState::Pending | TaskState::InProgress => unfinished(&task, stored, systems),
         };
         let indices = || (0u32..).map(StepIndex).take(task.steps().len());
         let steps = indices().filter_map(|index| {
-            let cause = step_cause(&task, stored, index)?;
+            let cause = step_cause(&task, stored, systems, index)?;
             Some(StepWhy { step: name(&task, index), cause })
         });
         Some(Self { cause, steps: steps.collect() })
@@ -273,7 +122,7 @@ fn ordered(
 ) -> (Option<Author>, Option<String>, Option<Timestamp>) {
     let found = stored.rows.iter().rev().find_map(|row| {
         let Occurrence::Operated(operation) = &row.transition.what else { return None };
-        (operation.action == action).then(|| (&row.author, &operation.reason, row.at))
+        (operation.action == action).then_some((&row.author, &operation.reason, row.at))
     });
     let Some((by, reason, at)) = found else { return (None, None, None) };
     (Some(by.clone()), Some(reason.clone()), Some(at))
@@ -297,7 +146,7 @@ fn failed(task: &Snapshot, stored: &StoredTask) -> TaskCause {
     }
 }
 
-fn unfinished(task: &Snapshot, stored: &StoredTask) -> TaskCause {
+fn unfinished(task: &Snapshot, stored: &StoredTask, systems: &[SystemStatus]) -> TaskCause {
     let now = stored.now;
     if let Some(worker) = stored.owner {
         if task.has_failed() {
@@ -326,7 +175,7 @@ fn unfinished(task: &Snapshot, stored: &StoredTask) -> TaskCause {
             TaskCause::WaitsForHandler { handlers: vec![handler.to_owned()], since }
         }
         Some(Awaited::System(system)) => {
-            TaskCause::WaitsForSystem { system: system.to_owned(), since }
+            TaskCause::WaitsForSystem(WaitForSystem::on(system, systems))
         }
         None => {
             let route = Route::of(task.template()).as_str().to_owned();
@@ -336,7 +185,12 @@ fn unfinished(task: &Snapshot, stored: &StoredTask) -> TaskCause {
 }
 
 /// `None` if there is nothing to explain: it has ended and the task went on, or was cancelled.
-fn step_cause(task: &Snapshot, stored: &StoredTask, index: StepIndex) -> Option<StepCause> {
+fn step_cause(
+    task: &Snapshot,
+    stored: &StoredTask,
+    systems: &[SystemStatus],
+    index: StepIndex,
+) -> Option<StepCause> {
     let step = task.step(index);
     match step.state() {
         StepState::Complete
@@ -374,25 +228,17 @@ fn step_cause(task: &Snapshot, stored: &StoredTask, index: StepIndex) -> Option<
     if task.state() == TaskState::Paused {
         return Some(StepCause::TaskPaused);
     }
+    if let Some(system) = decide::system_of(task, index)
+        && awaited(stored) == Some(system)
+    {
+        return Some(StepCause::WaitsForSystem(WaitForSystem::on(system, systems)));
+    }
     let handler = decide::handler_of(task, index).to_owned();
     let since = step.ready_at().unwrap_or_else(|| ready_since(task, stored, index));
     Some(match stored.owner {
         Some(worker) => StepCause::WithWorker { worker, handler, since },
-        None => match (parked_for(stored), &task.template().step(index).dependent_system) {
-            (Some(parked), Some(system)) if parked == system => {
-                StepCause::WaitsForSystem { system: system.clone(), since }
-            }
-            _ => StepCause::WaitsForWorker { handler, since },
-        },
+        None => StepCause::WaitsForWorker { handler, since },
     })
-}
-
-/// The system that a task is set aside for.
-fn parked_for(stored: &StoredTask) -> Option<&str> {
-    match stored.route.as_ref().and_then(Route::waits_for) {
-        Some(Awaited::System(system)) => Some(system),
-        Some(Awaited::Handler(_)) | None => None,
-    }
 }
 
 /// When the latest of what a step waited for was recorded.

@@ -179,3 +179,38 @@ fn a_task_that_fails_undisturbed_fails_in_the_same_way_after_a_crash() {
     test.run();
     test.crash_at_each_point();
 }
+
+/// A payment that is refunded if the shipping fails.
+fn refunded(careful: bool) -> (Workflow, Ledger) {
+    let ledger = Ledger::default();
+    let template = TaskTemplate::builder("order")
+        .step(StepTemplate::new("pay").compensate_with("refund"))
+        .step(StepTemplate::new("ship").after("pay"))
+        .build()
+        .unwrap();
+    let (paid, back) = (ledger.clone(), ledger.clone());
+    let pay = step_fn(move |step: StepContext| {
+        paid.lock().unwrap().insert(step.idempotency_key().to_owned(), 50);
+        async { Ok(()) }
+    });
+    let refund = step_fn(move |_: StepContext| {
+        if careful {
+            back.lock().unwrap().clear();
+        }
+        async { Ok(()) }
+    });
+    let ship = step_fn(|_: StepContext| async { Ok(()) });
+    (Workflow::new(template).step("pay", pay).step("refund", refund).step("ship", ship), ledger)
+}
+
+#[test]
+fn what_a_failed_task_did_is_undone_whenever_the_worker_dies() {
+    let test = |careful| {
+        WorkflowTest::new(move || refunded(careful))
+            .check(|_, ledger| assert_eq!(ledger.lock().unwrap().len(), 1))
+            .check_undone(|_, ledger| assert!(ledger.lock().unwrap().is_empty(), "it is paid back"))
+    };
+    test(true).give_up_each_step();
+    test(true).crash_while_failing();
+    assert!(complaint(|| test(false).give_up_each_step()).contains("it is paid back"));
+}

@@ -282,6 +282,106 @@ fn a_cancelled_task_says_who_and_why() {
 }
 
 #[test]
+fn a_task_that_was_set_aside_for_a_system_names_it() {
+    let template = TaskTemplate::builder("order")
+        .step(StepTemplate::new("pay").dependent_system("bank"))
+        .step(StepTemplate::new("pack"))
+        .build()
+        .unwrap();
+    let route = Some(Route::to_system(&template, "bank"));
+    let template = Arc::new(template);
+    let task = StoredTask { template, route, wake_at: Some(at(30)), ..order() };
+    let task = with(task, Some(PACK), 20, done());
+    assert_eq!(
+        sentences(&task),
+        [
+            "the task waits for `bank`: there are as many calls to it as it is known to bear",
+            "step `pay` waits for `bank`: there are as many calls to it as it is known to bear",
+        ]
+    );
+}
+
+#[test]
+fn a_paused_task_says_who_holds_it_up_and_why() {
+    let task = StoredTask { state: TaskState::Paused, ..order() };
+    let paused = ordered(ActionKind::Pause, "stock-taking", TaskState::Paused);
+    let task = with(task, None, 40, paused);
+    assert_eq!(
+        sentences(&task)[..2],
+        [
+            "the task was paused by Ada at 1970-01-01T00:00:40Z: stock-taking",
+            "step `pay` goes on once its task is resumed",
+        ]
+    );
+}
+
+/// `pay`, then `pack`, then `ship`; the first two say how they are undone, the last has failed.
+fn undone() -> StoredTask {
+    let template = TaskTemplate::builder("order")
+        .step(StepTemplate::new("pay").compensate_with("refund"))
+        .step(StepTemplate::new("pack").after("pay").compensate_with("unpack"))
+        .step(StepTemplate::new("ship").after("pack"))
+        .build()
+        .unwrap();
+    let task = StoredTask {
+        template: Arc::new(template),
+        state: TaskState::Compensating,
+        wake_at: Some(at(30)),
+        ..order()
+    };
+    let task = with(with(task, Some(PAY), 10, done()), Some(PACK), 20, done());
+    let task = with(task, Some(SHIP), 30, gave_up(FailureClass::Permanent));
+    with(task, None, 30, Occurrence::CompensationBegun)
+}
+
+#[test]
+fn a_task_that_is_undone_says_what_is_left_and_why_it_does_not_move() {
+    assert_eq!(
+        sentences(&undone()),
+        [
+            "the task is being undone, steps `pay`, `pack` to go: the task waits for a worker that \
+             serves `default/order@0.1.0`, since 1970-01-01T00:00:30Z",
+            "step `pay` is undone after step `pack`",
+            "step `pack` waits since 1970-01-01T00:00:30Z for a worker that has handler `unpack`",
+        ]
+    );
+    let told = serde_json::to_value(Why::of(&undone()).unwrap()).unwrap();
+    assert_eq!((&told["cause"], &told["left"]), (&json!("compensating"), &json!(["pay", "pack"])));
+    assert_eq!(told["now"]["cause"], "waits_for_worker");
+}
+
+#[test]
+fn an_attempt_to_undo_is_retried_at_its_time() {
+    let (code, message) = ("BROKEN".to_owned(), "it is broken".to_owned());
+    let failure = Failure { class: FailureClass::Retryable, code, message };
+    let next = AfterFailure::RetryIn(Duration::from_secs(60));
+    let failed = Occurrence::CompensationFailed { failure: failure.clone(), next };
+    let task = with(StoredTask { wake_at: Some(at(100)), ..undone() }, Some(PACK), 40, failed);
+    assert_eq!(
+        sentences(&task),
+        [
+            "the task is being undone, steps `pay`, `pack` to go: the task goes on at \
+             1970-01-01T00:01:40Z with a retry of step `pack`",
+            "step `pay` is undone after step `pack`",
+            "step `pack` retries at 1970-01-01T00:01:40Z: attempt 1 of 3 failed with BROKEN (it is \
+             broken)",
+        ]
+    );
+    let next = AfterFailure::GiveUp;
+    let failed = Occurrence::CompensationFailed { failure, next };
+    let task = StoredTask { state: TaskState::Error, wake_at: None, ..undone() };
+    assert_eq!(
+        sentences(&with(task, Some(PACK), 40, failed)),
+        [
+            "step `pack` could not be undone: the task needs a person to retry or resolve it",
+            "step `pay` is undone after step `pack`",
+            "step `pack` could not be undone at attempt 2 with BROKEN (it is broken): its attempts \
+             are used up",
+        ]
+    );
+}
+
+#[test]
 fn a_cause_is_data() {
     let task = StoredTask { wake_at: Some(at(90)), ..order() };
     let task = with(with(task, Some(PACK), 20, done()), Some(PAY), 30, retry_in(60));

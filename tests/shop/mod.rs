@@ -5,6 +5,7 @@
 //! process said over HTTP. What folder and database then hold is read in [`records`].
 #![allow(dead_code, reason = "every test that includes this module uses a part of it")]
 
+pub(crate) mod dice;
 pub(crate) mod output;
 pub(crate) mod records;
 
@@ -27,6 +28,10 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 /// The workflow that the shop runs unless it is told another one.
 pub(crate) const WORKFLOW: &str =
     include_str!("../../examples/ecommerce/config/order_processing.yaml");
+
+/// Makes the gateway be taken for dead after many more calls than a test makes.
+pub(crate) const CALM: [(&str, &str); 2] =
+    [("minimum_calls: 5", "minimum_calls: 1000"), ("window_calls: 10", "window_calls: 1000")];
 
 /// Makes a test of each claim for either database: `fn claim(folder: &Folder)`.
 #[allow(unused_macros, reason = "some tests are about one database")]
@@ -93,7 +98,10 @@ impl Folder {
             yaml = yaml.replace(old, new);
         }
         let file = self.path().join("workflow.yaml");
-        std::fs::write(&file, yaml).unwrap();
+        // In one go: another process may be reading the one that is there.
+        let written = tempfile::NamedTempFile::new_in(self.path()).unwrap();
+        std::fs::write(written.path(), yaml).unwrap();
+        written.persist(&file).unwrap();
         file
     }
 }

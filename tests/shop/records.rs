@@ -19,6 +19,16 @@ pub(crate) struct Payment {
     pub(crate) refunds: i64,
 }
 
+/// A call that the gateway has had. Times are microseconds since 1970.
+#[derive(Clone, Debug, FromRow)]
+pub(crate) struct Call {
+    pub(crate) kind: String,
+    /// The gateway's mode when it came.
+    pub(crate) mode: String,
+    pub(crate) began_at: i64,
+    pub(crate) ended_at: Option<i64>,
+}
+
 /// An order that the shop has written down.
 #[derive(Clone, Debug, FromRow)]
 pub(crate) struct Order {
@@ -46,6 +56,49 @@ impl Folder {
             &file(&self.path().join("gateway.db")),
             "SELECT payment_id, amount, state, requests, captures, refunds FROM payments",
         )
+    }
+
+    /// Every call to the gateway, in the order in which they came.
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        select(
+            &file(&self.path().join("gateway.db")),
+            "SELECT kind, mode, began_at, ended_at FROM calls ORDER BY call",
+        )
+    }
+
+    /// From now on the shop's database takes no order.
+    pub(crate) fn refuse_orders(&self) {
+        let refuse = match &self.database {
+            None => {
+                "CREATE TRIGGER refuse BEFORE INSERT ON orders WHEN NEW.state = 'placed'
+                 BEGIN SELECT RAISE(ABORT, 'no orders today'); END"
+            }
+            Some(_) => {
+                "ALTER TABLE shop.orders ADD CONSTRAINT refuse CHECK (state <> 'placed') NOT VALID"
+            }
+        };
+        self.execute(refuse);
+    }
+
+    /// It takes orders again.
+    pub(crate) fn take_orders(&self) {
+        self.execute(match &self.database {
+            None => "DROP TRIGGER refuse",
+            Some(_) => "ALTER TABLE shop.orders DROP CONSTRAINT refuse",
+        });
+    }
+
+    fn execute(&self, statement: &'static str) {
+        let url = match &self.database {
+            None => file(&self.path().join("shop.db")),
+            Some(database) => database.url().to_owned(),
+        };
+        sqlx::any::install_default_drivers();
+        block_on(async {
+            let mut connection = AnyConnection::connect(&url).await.unwrap();
+            sqlx::query(statement).execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+        });
     }
 
     /// Those that were not withdrawn.

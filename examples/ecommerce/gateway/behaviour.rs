@@ -16,7 +16,7 @@ pub(super) enum Behaviour {
     NetworkError,
     /// The gateway asks for patience.
     RateLimit,
-    /// So many requests fail, then the payment goes through.
+    /// So many requests for an order fail, then the payment goes through.
     FailFirst(u32),
     /// The gateway never answers.
     Hang,
@@ -59,7 +59,7 @@ impl Behaviour {
         brands.into_iter().find(|brand| token.reveal().ends_with(brand)).unwrap_or("card")
     }
 
-    /// The answer to the `request`-th authorisation asked for under one key.
+    /// The answer to the `request`-th authorisation asked for, for one order.
     pub(super) async fn authorise(self, request: u32) -> Result<(), GatewayError> {
         match self {
             Self::Succeed | Self::LoseAnswer => Ok(()),

@@ -35,8 +35,9 @@ impl Gateway {
         call.connect()?;
         call.wait().await;
         let payment = sqlx::query(
-            "INSERT INTO payments (idempotency_key, payment_id, amount, card, state, requests)
-             VALUES (?, ?, '0.00', '', 'cancelled', 0)
+            "INSERT INTO payments
+                 (idempotency_key, payment_id, reference, amount, card, state, requests)
+             VALUES (?, ?, ?, '0.00', '', 'cancelled', 0)
              ON CONFLICT (idempotency_key) DO UPDATE SET
                  refunds = refunds + (state = 'captured'),
                  state = CASE WHEN state IN ('captured', 'refunded')
@@ -45,6 +46,7 @@ impl Gateway {
         )
         .bind(key)
         .bind(payment_id(key))
+        .bind(&self.reference)
         .fetch_one(&self.ledger)
         .await?;
         let amount_refunded = match payment.get("state") {

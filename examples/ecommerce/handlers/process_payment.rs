@@ -19,16 +19,17 @@ impl StepHandler for ProcessPayment {
         // The same on every attempt: whatever the gateway did for an earlier one, it finds again.
         let key = step.idempotency_key();
 
-        let authorised = self.gateway.authorise(key, &payment.token, payment.amount).await?;
+        let gateway = self.gateway.about(&step.task_id().to_string());
+        let authorised = gateway.authorise(key, &payment.token, payment.amount).await?;
         if authorised.amount != cart.total {
-            self.gateway.void(key).await?;
+            gateway.void(key).await?;
             let message = format!(
                 "the payment of {} does not match the cart's total of {}",
                 authorised.amount, cart.total
             );
             return Err(StepError::permanent("PAYMENT_AMOUNT_MISMATCH", message));
         }
-        let charge = self.gateway.capture(key, &payment.token).await?;
+        let charge = gateway.capture(key, &payment.token).await?;
         step.complete(&charge)
     }
 }

@@ -14,7 +14,8 @@ pub(crate) struct RefundPayment {
 #[async_trait]
 impl StepHandler for RefundPayment {
     async fn process(&self, step: StepContext) -> StepResult {
-        let refund = self.gateway.refund(undone_key(&step)).await?;
+        let gateway = self.gateway.about(&step.task_id().to_string());
+        let refund = gateway.refund(&undone_key(&step)?).await?;
         step.complete(&refund)
     }
 }

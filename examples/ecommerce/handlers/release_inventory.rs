@@ -14,7 +14,7 @@ pub(crate) struct ReleaseInventory {
 #[async_trait]
 impl StepHandler for ReleaseInventory {
     async fn process(&self, step: StepContext) -> StepResult {
-        let release = self.inventory.release(undone_key(&step)).await?;
+        let release = self.inventory.release(&undone_key(&step)?).await?;
         step.complete(&release)
     }
 }

@@ -8,8 +8,7 @@ use crate::inventory::{Inventory, InventoryError};
 
 /// Reserves what was paid for.
 ///
-/// If somebody else was faster and too little is left, the order fails with the money taken: a
-/// person restocks and retries, or refunds. Neither can be decided by a program.
+/// If somebody else was faster and too little is left, the order fails and the payment is refunded.
 pub(crate) struct UpdateInventory {
     pub(crate) inventory: Inventory,
 }

@@ -14,7 +14,7 @@ pub(crate) struct WithdrawOrder {
 #[async_trait]
 impl StepHandler for WithdrawOrder {
     async fn process(&self, step: StepContext) -> StepResult {
-        let withdrawal = self.orders.withdraw(undone_key(&step)).await?;
+        let withdrawal = self.orders.withdraw(&undone_key(&step)?).await?;
         step.complete(&withdrawal)
     }
 }

@@ -12,11 +12,10 @@ use serde::Serialize;
 use serde_json::Value;
 use tasker::{ContextFault, OperateError, Operator, SubmitError, TaskId, TaskRequest};
 
+use super::body::idempotency_key;
 use super::error::{ApiError, Detail};
 use super::status::OrderStatus;
 use super::{OrderTask, Web};
-
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 #[derive(Serialize)]
 struct Accepted {
@@ -59,7 +58,8 @@ pub(super) async fn submit(
     Ok((StatusCode::ACCEPTED, location, Json(accepted)))
 }
 
-/// `POST /retry_checkout/:task_id`: goes on with a failed order where it failed.
+/// `POST /retry_checkout/:task_id`: goes on with a failed order where it failed; what was undone
+/// for it is done anew.
 pub(super) async fn retry(
     State(web): State<Web>,
     OrderTask(task_id): OrderTask,
@@ -74,24 +74,9 @@ pub(super) async fn retry(
         OperateError::Contended => ApiError::unavailable("The order is moving, try again soon"),
         OperateError::Store(error) => error.into(),
     })?;
-    let message = "The order is being tried again from where it failed";
+    let message = "The order is being tried again";
     let status = OrderStatus::word(status.state);
     Ok((StatusCode::ACCEPTED, Json(Retried { success: true, message, status, task_id })))
-}
-
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
-    let mut keys = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let Some(key) = keys.next() else { return Ok(None) };
-    let text = key.to_str().ok().filter(|text| {
-        (1..=255).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
-    });
-    match (text, keys.next()) {
-        (Some(text), None) => Ok(Some(text.to_owned())),
-        _ => {
-            let message = "Idempotency-Key must be given once: 1 to 255 visible ASCII characters";
-            Err(ApiError::new(StatusCode::BAD_REQUEST, message))
-        }
-    }
 }
 
 /// The content of `checkout`.

@@ -11,7 +11,7 @@ use axum::response::sse::{Event as Message, KeepAlive, Sse};
 use futures_util::stream::{self, Stream};
 use jiff::Timestamp;
 use serde::Serialize;
-use tasker::{Event, StepState, TaskId, TaskStatus, Tasker};
+use tasker::{Event, StepCause, StepState, StepStatus, StepWhy, TaskId, TaskStatus, Tasker};
 use tokio::sync::{OwnedSemaphorePermit, broadcast};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +43,8 @@ struct Step {
     took_ms: Option<i64>,
     failure: Option<String>,
     code: Option<String>,
+    /// Whether it waits until a system that it depends on is well again.
+    waits_for_system: bool,
 }
 
 #[derive(Serialize)]
@@ -96,7 +98,7 @@ impl Watcher {
             if let Ok(task) = self.tasker.status(self.task).await {
                 let task = task?;
                 self.ended = task.state.is_terminal();
-                let order = Moving::of(&task);
+                let order = Moving::of(&task, &self.waiting(&task).await);
                 let shown = serde_json::to_string(&order).ok()?;
                 if shown != self.shown {
                     self.shown = shown;
@@ -107,6 +109,21 @@ impl Watcher {
             self.wait().await?;
         }
         None
+    }
+
+    /// The steps that wait for a system: asked only of an order that seems to stand still.
+    async fn waiting(&self, task: &TaskStatus) -> Vec<String> {
+        let still = |step: &&StepStatus| {
+            matches!(step.state, StepState::Ready | StepState::Compensating)
+                && step.retry_at.is_none()
+        };
+        if self.ended || task.current_step().filter(still).is_none() {
+            return Vec::new();
+        }
+        let why = self.tasker.why(self.task).await.ok().flatten();
+        let steps = why.into_iter().flat_map(|why| why.steps);
+        let waits = |step: &StepWhy| matches!(step.cause, StepCause::WaitsForSystem(_));
+        steps.filter(waits).map(|step| step.step).collect()
     }
 
     async fn wait(&mut self) -> Option<()> {
@@ -127,7 +144,7 @@ impl Watcher {
 }
 
 impl Moving {
-    fn of(task: &TaskStatus) -> Self {
+    fn of(task: &TaskStatus, waiting: &[String]) -> Self {
         let steps = task.steps.iter().map(|step| Step {
             name: step.name.clone(),
             description: step.description.clone(),
@@ -141,6 +158,7 @@ impl Moving {
                 .map(|(start, end)| end.duration_since(start).as_millis() as i64),
             failure: step.failure.as_ref().map(|failure| failure.message.clone()),
             code: step.failure.as_ref().map(|failure| failure.code.clone()),
+            waits_for_system: waiting.contains(&step.name),
         });
         Self { order: OrderStatus::of(task), steps: steps.collect() }
     }

@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use tasker::history::Failure;
-use tasker::{HistoryEntry, Progress, StepState, StepStatus, TaskId, TaskState, TaskStatus, Why};
+use tasker::{HistoryEntry, Progress, StepState, StepStatus, TaskId, TaskState, TaskStatus};
 
 use super::error::ApiError;
 use super::{OrderTask, Web};
-use crate::checkout::redact;
+use crate::checkout::{PaymentToken, redact};
 use crate::handlers::PlacedOrder;
 use crate::money::Money;
 
@@ -34,6 +34,12 @@ enum Stage {
         attempts: Option<u32>,
         #[serde(skip_serializing_if = "Option::is_none")]
         next_retry_at: Option<Timestamp>,
+        /// A person holds it up.
+        #[serde(skip_serializing_if = "is_false")]
+        paused: bool,
+        /// It has failed, and what was done for it is being undone.
+        #[serde(skip_serializing_if = "is_false")]
+        refunding: bool,
     },
     Completed {
         order_id: i64,
@@ -46,9 +52,21 @@ enum Stage {
         failed_step: Option<String>,
         failed_steps: Vec<String>,
         error: Reason,
-        retry_url: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        retry_url: Option<String>,
+        /// What was done for it has been undone: nothing is charged.
+        #[serde(skip_serializing_if = "is_false")]
+        refunded: bool,
+        /// A person has seen to it.
+        #[serde(skip_serializing_if = "is_false")]
+        resolved: bool,
     },
     Cancelled {},
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 #[derive(Debug, Serialize)]
@@ -90,9 +108,16 @@ fn processing(task: &TaskStatus) -> Stage {
     Stage::Processing {
         current_step: current.map(|step| step.name.clone()),
         progress: task.progress,
-        attempts: current.map(|step| step.attempts).filter(|attempts| *attempts > 0),
+        attempts: current.map(attempts).filter(|attempts| *attempts > 0),
         next_retry_at: current.and_then(|step| step.retry_at),
+        paused: task.state == TaskState::Paused,
+        refunding: task.state == TaskState::Compensating,
     }
+}
+
+/// Those at what the step is at: its work, or undoing that.
+fn attempts(step: &StepStatus) -> u32 {
+    step.compensation.as_ref().map_or(step.attempts, |undoing| undoing.attempts)
 }
 
 /// `None` if the order is not where this version of the shop looks for it.
@@ -111,8 +136,15 @@ fn failed(task: &TaskStatus) -> Stage {
         || Reason { code: "UNKNOWN".into(), message: "the order failed".into() },
         |Failure { code, message, .. }| Reason { code, message },
     );
-    let retry_url = format!("/retry_checkout/{}", task.id);
-    Stage::Failed { failed_step: failed_steps.first().cloned(), failed_steps, error, retry_url }
+    let resolved = task.state == TaskState::ResolvedManually;
+    Stage::Failed {
+        failed_step: failed_steps.first().cloned(),
+        failed_steps,
+        error,
+        retry_url: (!resolved).then(|| format!("/retry_checkout/{}", task.id)),
+        refunded: task.state == TaskState::Compensated,
+        resolved,
+    }
 }
 
 /// `GET /order_status/:task_id`
@@ -138,7 +170,7 @@ pub(super) struct WorkflowDetails {
     progress: Progress,
     context: tasker::Json,
     /// Why it is not complete, and its steps are not.
-    why: Option<Why>,
+    why: Option<tasker::Json>,
     steps: Vec<StepDetails>,
     history: Vec<HistoryEntry>,
 }
@@ -165,8 +197,11 @@ pub(super) async fn workflow_details(
     State(web): State<Web>,
     OrderTask(task_id): OrderTask,
 ) -> Result<Json<WorkflowDetails>, ApiError> {
-    let task = web.tasker.status(task_id).await?.ok_or_else(ApiError::order_not_found)?;
-    let history = web.tasker.history(task_id).await?.unwrap_or_default();
+    let mut task = web.tasker.status(task_id).await?.ok_or_else(ApiError::order_not_found)?;
+    let mut history = web.tasker.history(task_id).await?.unwrap_or_default();
+    let why = web.tasker.why(task_id).await?;
+    let mut why = why.and_then(|why| tasker::Json::of(&why).ok());
+    conceal(&mut task, &mut history, why.as_mut());
     let details =
         |step: &StepStatus| StepDetails { status: step.clone(), readiness: readiness(&task, step) };
     Ok(Json(WorkflowDetails {
@@ -178,18 +213,48 @@ pub(super) async fn workflow_details(
         created_at: task.created_at,
         ended_at: task.ended_at,
         progress: task.progress,
-        context: shown(&task.context),
-        why: web.tasker.why(task_id).await?,
+        context: task.context.clone(),
+        why,
         steps: task.steps.iter().map(details).collect(),
         history,
     }))
 }
 
-/// A context without its payment token; one that cannot be read is not shown at all.
-fn shown(context: &tasker::Json) -> tasker::Json {
+/// Takes the payment token out of all that a customer or an operator may have written it into, and
+/// so the one that an operator's edit replaced.
+fn conceal(task: &mut TaskStatus, history: &mut [HistoryEntry], why: Option<&mut tasker::Json>) {
+    let mut tokens = Vec::from_iter(hide(&mut task.context));
+    let (mut reasons, mut results) = (Vec::new(), Vec::from_iter(why));
+    results.extend(task.steps.iter_mut().filter_map(|step| step.result.as_mut()));
+    for entry in history {
+        reasons.extend(entry.reason.as_mut());
+        for aspect in [&mut entry.before, &mut entry.after].into_iter().flatten() {
+            tokens.extend(aspect.context.as_mut().and_then(hide));
+            results.extend(aspect.result.as_mut());
+            results.extend(aspect.context.as_mut());
+        }
+    }
+    results.push(&mut task.context);
+    for token in &tokens {
+        reasons.iter_mut().for_each(|reason| token.redact_from(reason));
+        for document in &mut results {
+            let stored: Value = document.to().unwrap_or_default();
+            let mut shown = stored.clone();
+            token.redact_from_all(&mut shown);
+            // As it was written, if there was nothing to hide.
+            if shown != stored {
+                **document = shown.into();
+            }
+        }
+    }
+}
+
+/// Takes the payment token out of a context; one that cannot be read is not shown at all.
+fn hide(context: &mut tasker::Json) -> Option<PaymentToken> {
     let mut value: Value = context.to().unwrap_or_default();
-    redact(&mut value);
-    tasker::Json::of(&value).unwrap_or_else(|_| tasker::Json::null())
+    let token = redact(&mut value);
+    *context = value.into();
+    token
 }
 
 fn readiness(task: &TaskStatus, step: &StepStatus) -> Readiness {

@@ -1,11 +1,11 @@
 "use strict";
 // Behind the counter. Everything that is shown is set as text, never as HTML.
 
-const STATES = ["attention", "error", "degraded", "paused", "compensating", "compensated", "resolved_manually", "pending", "in_progress", "complete", "cancelled"];
-const WORDS = { attention: "what needs a person", error: "failed", in_progress: "under way", resolved_manually: "resolved by hand", half_open: "half open", up: "up", down: "down", slow: "slow" };
+const STATES = ["attention", "waiting", "error", "degraded", "paused", "compensating", "compensated", "resolved_manually", "pending", "in_progress", "complete", "cancelled"];
+const WORDS = { attention: "what needs a person", waiting: "waiting for a system", error: "failed", in_progress: "under way", resolved_manually: "resolved by hand", half_open: "half open", up: "up", down: "down", slow: "slow" };
 const MODES = ["up", "slow", "down"];
 const OF_TASK = [
-  { action: "retry", label: "Retry", hint: "Goes on from where it failed.", states: ["error"] },
+  { action: "retry", label: "Retry", hint: "Goes on from where it failed; what was undone is done anew.", states: ["error", "compensated"] },
   { action: "edit_context", label: "Edit the input…", hint: "The next attempts read the new input. A payment token is not shown: leave its placeholder and it stays as it is.", field: "context" },
   { action: "pause", label: "Pause", hint: "No further step starts until somebody resumes it.", states: ["pending", "in_progress"] },
   { action: "resume", label: "Resume", hint: "Goes on where it was paused.", states: ["paused"] },
@@ -25,6 +25,8 @@ const $ = (id) => document.getElementById(id);
 const word = (text) => WORDS[text] || String(text ?? "").replaceAll("_", " ");
 const show = (element, text) => { element.hidden = !text; element.textContent = text || ""; };
 const time = (text) => text ? new Date(text).toLocaleString() : "";
+/** A sentence of the shop's with its times as this page writes them. */
+const told = (text) => text && text.replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:[\d.]+Z/g, time);
 const plain = (value) => value == null ? "" : typeof value === "string" ? value : JSON.stringify(value);
 function make(tag, attributes = {}, ...children) {
   const element = Object.assign(document.createElement(tag), attributes);
@@ -129,7 +131,7 @@ async function drawSystems() {
   fill($("systems"), systems.map((one) => {
     const act = (verb, label, hint) => button(label, () => decide(`${label}: ${one.name}`, hint, [],
       (body, key) => ask(`/admin/systems/${encodeURIComponent(one.name)}/${verb}`, body, key)));
-    const facts = [one.reason, one.since && `since ${time(one.since)}`, one.next_probe_at && `next probe ${time(one.next_probe_at)}`, one.waiting ? `${one.waiting} steps wait` : ""];
+    const facts = [one.reason, one.since && `since ${time(one.since)}`, one.next_probe_at && `next probe ${time(one.next_probe_at)}`, one.waiting ? `${one.waiting} ${one.waiting === 1 ? "order waits" : "orders wait"}` : ""];
     return make("li", {},
       make("div", { className: "row-head" }, make("b", {}, one.name), chip(one.state)),
       quiet(facts.filter(Boolean).join(" · ")),
@@ -143,7 +145,7 @@ async function drawEscalations() {
     const act = (verb, label, hint) => button(label, () => decide(label, hint, [],
       (body, key) => ask(`/admin/escalations/${encodeURIComponent(one.key)}/${verb}`, body, key)), verb === "acknowledge" && one.state !== "open");
     return make("li", {},
-      make("div", { className: "row-head" }, chip(one.state), make("span", {}, one.sentence)),
+      make("div", { className: "row-head" }, chip(one.state), make("span", {}, told(one.sentence))),
       quiet([time(one.raised_at), one.actor && `${one.actor}: ${one.reason}`].filter(Boolean).join(" · ")),
       actions(one.task_id ? button("See the order", () => open(one.task_id)) : null,
         act("acknowledge", "Acknowledge", "Somebody is on it."), act("resolve", "Resolve", "It is seen to.")));
@@ -151,6 +153,12 @@ async function drawEscalations() {
 }
 
 // --- the orders -------------------------------------------------------------------------------
+
+/** Of an order that nothing needs to be explained about. */
+const said = (task) => ({
+  compensated: "It failed or was called off, and whatever was done for it has been undone.",
+  resolved_manually: "A person has seen to it.",
+})[task.state] || (task.degraded ? "It is complete, although a step of it failed or was skipped." : "It is complete.");
 
 async function drawTasks() {
   const { tasks } = await ask(`/admin/tasks?state=${encodeURIComponent($("state").value)}`);
@@ -176,7 +184,7 @@ async function drawTask() {
   $("task-title").textContent = `Order ${task.task_id}`;
   $("task-state").className = `chip ${task.state}`;
   $("task-state").textContent = word(task.state) + (task.degraded ? ", degraded" : "");
-  $("task-why").textContent = task.why?.sentence || "";
+  $("task-why").textContent = told(task.why?.sentence) || said(task);
   const context = JSON.stringify(task.context, null, 2);
   const act = (one, step) => {
     const title = step ? `${one.label.replace("…", "")}: ${step.name}` : one.label.replace("…", "");
@@ -191,15 +199,15 @@ async function drawTask() {
   $("task-actions").replaceChildren(...OF_TASK.map((one) => act(one)));
   const why = new Map((task.why?.steps || []).map((one) => [one.step, one.sentence]));
   fill($("task-steps"), task.steps.map((step) => make("li", {},
-    make("div", { className: "row-head" }, make("b", {}, step.name), chip(step.state), quiet(`attempt ${step.attempts} of ${step.retry_limit}`)),
-    quiet(why.get(step.name) || step.failure?.message),
+    make("div", { className: "row-head" }, make("b", {}, step.name), chip(step.state), step.attempts ? quiet(`attempt ${step.attempts_counted} of ${step.retry_limit}`) : null),
+    quiet(told(why.get(step.name)) || step.failure?.message),
     step.result ? make("code", { className: "quiet" }, JSON.stringify(step.result)) : null,
     actions(...OF_STEP.map((one) => act(one, step))))), "None.");
   $("task-context").textContent = context;
   $("task-history").replaceChildren(...task.history.map((row) => make("tr", {},
     ...[time(row.at), word(row.event) + (row.attempt ? ` (attempt ${row.attempt})` : ""), row.step,
       [author(row.author), row.reason || row.failure?.message].filter(Boolean).join(": "), row.before, row.after]
-      .map((value) => make("td", {}, plain(value))))));
+      .map((value) => make("td", value == null || value === "" ? { className: "none" } : {}, plain(value))))));
 }
 
 const author = (one) => one?.name || one?.operator || (typeof one === "string" ? one : "");

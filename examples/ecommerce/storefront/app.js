@@ -7,7 +7,7 @@ const OUTCOMES = [
   { label: "The answer gets lost", hint: "The money is taken, the answer is not heard. The next attempt finds the same charge: you pay once.", token: "test_lost_answer_visa" },
   { label: "The gateway is busy", hint: "It asks to wait three seconds each time; after three attempts the order fails.", token: "test_rate_limit_gateway" },
   { label: "The gateway is down", hint: "All three attempts fail. Then press Retry: by then it is up again.", token: "test_outage_visa" },
-  { label: "The gateway times out", hint: "Three attempts, then the order waits for you.", token: "test_timeout_gateway" },
+  { label: "The gateway times out", hint: "Three attempts, then the payment is called off and the order waits for you.", token: "test_timeout_gateway" },
   { label: "The gateway never answers", hint: "Every attempt is given up after five seconds.", token: "test_hang_gateway" },
   { label: "Not enough funds", hint: "Refused for good: trying again would not help.", token: "test_insufficient_funds" },
   { label: "It looks like fraud", hint: "Refused for good.", token: "test_fraud_detected" },
@@ -260,8 +260,9 @@ function bringIntoView() {
 function drawOrder() {
   const { order } = watched;
   const chip = $("order-state");
-  chip.textContent = order.degraded ? "Done, degraded" : STATES[order.status] || order.status;
-  chip.className = `chip ${order.degraded ? "degraded" : order.status}`;
+  chip.textContent = order.degraded ? "Done, degraded" : order.paused ? "Held up" : order.refunding ? "Being undone"
+    : order.resolved ? "Settled" : order.refunded ? "Failed, nothing charged" : STATES[order.status] || order.status;
+  chip.className = `chip ${order.degraded || order.paused || order.refunding ? "degraded" : order.status}`;
   $("order-progress").max = order.steps.length;
   $("order-progress").value = order.steps.filter((step) => step.state === "complete").length;
   $("steps").replaceChildren(...order.steps.map(stepItem));
@@ -275,8 +276,9 @@ function stepItem(step, index) {
   const waiting = step.state === "ready" && step.retry_at;
   const running = step.state === "in_progress";
   const kind = waiting ? "waiting" : running ? "running" : step.state;
-  const marks = { complete: "✓", error: "✕", waiting: "↻", running: "" };
-  const words = { complete: "done", error: "failed", waiting: "waits for its next attempt", running: "running", ready: "ready", blocked: "not started", cancelled: "cancelled" };
+  const marks = { complete: "✓", resolved_manually: "✓", skipped: "–", error: "✕", waiting: "↻", compensating: "↶", compensated: "↶", running: "" };
+  const words = { complete: "done", error: "failed", waiting: "waits for its next attempt", running: "running", ready: "ready", blocked: "not started", cancelled: "cancelled",
+    compensating: "being undone", compensated: "undone", skipped: "skipped", resolved_manually: "done by hand" };
   const mark = make("span", { className: "mark" }, marks[kind] ?? String(index + 1));
   mark.setAttribute("aria-hidden", "true");
   const attempt = step.attempts + (running ? 1 : 0);
@@ -287,7 +289,9 @@ function stepItem(step, index) {
   const item = make("li", { className: kind }, mark,
     make("span", { className: "name" }, NAMES[step.name] || step.name, make("span", { className: "unseen" }, `, ${words[kind] || kind}`)),
     make("span", { className: "count" }, count));
-  if (step.failure && step.state !== "complete") item.append(make("span", { className: "note bad" }, step.failure));
+  if (step.state === "compensating" || step.state === "compensated") item.append(make("span", { className: "note warn" }, step.state === "compensated" ? "Undone" : "Being undone…"));
+  if (step.waits_for_system) item.append(make("span", { className: "note warn" }, "What it depends on is down: it goes on by itself when that is well again. No attempt is lost."));
+  else if (step.failure && step.state !== "complete") item.append(make("span", { className: "note bad" }, step.failure));
   else if (running || step.state === "ready") item.append(make("span", { className: "note" }, step.description || ""));
   if (waiting) item.append(Object.assign(make("span", { className: "note warn countdown" }), { retryAt: Date.parse(step.retry_at) }));
   return item;
@@ -313,8 +317,12 @@ function drawOutcome(order) {
     box.className = "outcome bad";
     const again = make("button", { className: "again", type: "button" }, "Retry");
     again.addEventListener("click", () => retry(order.task_id, again));
-    box.replaceChildren(make("b", {}, `It failed: ${NAMES[order.failed_step] || order.failed_step}`),
-      make("span", {}, order.error.message), make("span", { className: "quiet" }, order.error.code), again);
+    const title = order.failed_step ? `It failed: ${NAMES[order.failed_step] || order.failed_step}` : "The order was called off.";
+    box.replaceChildren(make("b", {}, title));
+    if (order.failed_step) box.append(make("span", {}, order.error.message), make("span", { className: "quiet" }, order.error.code));
+    if (order.refunded) box.append(make("span", {}, "Nothing is charged: whatever was done for it has been undone."));
+    if (order.resolved) box.append(make("span", {}, "We have seen to it: we will get in touch."));
+    if (order.retry_url) box.append(again);
   } else if (order.status === "cancelled") {
     box.className = "outcome bad";
     box.replaceChildren(make("b", {}, "The order was cancelled."));
@@ -335,7 +343,7 @@ async function retry(id, button) {
 function announce(order) {
   const step = order.steps.find((one) => one.state === "in_progress" || one.retry_at) || {};
   const text = order.status === "completed" ? `Order complete, number ${order.order_number}`
-    : order.status === "failed" ? `Order failed: ${order.error.message}`
+    : order.status === "failed" ? `Order failed: ${order.failed_step ? order.error.message : "it was called off"}`
     : step.retry_at ? `${NAMES[step.name] || step.name}: attempt ${step.attempts} failed, it will be tried again`
     : step.name ? NAMES[step.name] || step.name : "";
   if (text && text !== told) $("announce").textContent = told = text;

@@ -7,7 +7,10 @@ use tracing::warn;
 
 use super::{Operator, Tasker};
 use crate::engine::Shared;
-use crate::escalation::{Alarm, Escalation, EscalationState, Record, SeenTo, keys_of, overdue};
+use crate::escalation::{
+    Alarm, Escalation, EscalationState, Record, SeenTo, keys_of, overdue, still_stands,
+};
+use crate::snapshot::Snapshot;
 use crate::store::{
     Applied, Collection, Document, DocumentChange, DocumentQuery, Documents, StoreError, StoredTask,
 };
@@ -139,11 +142,15 @@ impl Tasker {
         operator: &Operator,
         act: impl Fn(&mut Record, SeenTo) -> bool,
     ) -> Result<Escalation, EscalateError> {
+        let not_found = || EscalateError::NotFound(key.to_owned());
+        // No store has one with a NUL in its key, and not every store can be asked for it.
+        if key.contains('\0') {
+            return Err(not_found());
+        }
         for _ in 0..TRIES {
             let (collection, keys) = (Collection::Escalation, vec![key.to_owned()]);
             let query = DocumentQuery::Keys { collection, keys };
             let Documents { now, found } = self.shared.store.read_documents(query).await?;
-            let not_found = || EscalateError::NotFound(key.to_owned());
             let document = found.into_iter().next().ok_or_else(not_found)?;
             let mut record = Record::read(&document).map_err(unreadable)?;
             self.shared.name(&mut record).await?;
@@ -184,13 +191,18 @@ impl Shared {
         Ok(())
     }
 
-    /// After an operator's action that answers them: settles the escalations about a task as it
-    /// stood.
+    /// After an operator's action: settles the escalations about a task as it stood that do not
+    /// stand any more.
     ///
     /// As well as may be: the action stands whether or not this succeeds, and what is left open
     /// waits for a person.
-    pub(crate) async fn settle_escalations(&self, before: &StoredTask, operator: &Operator) {
-        let settled = self.until_first(|| self.try_settle(before, operator)).await;
+    pub(crate) async fn settle_escalations(
+        &self,
+        before: &StoredTask,
+        after: &Snapshot,
+        operator: &Operator,
+    ) {
+        let settled = self.until_first(|| self.try_settle(before, after, operator)).await;
         if let Err(error) = settled {
             warn!(%error, task = %before.id, "its escalations stay open for a person");
         }
@@ -225,6 +237,7 @@ impl Shared {
     async fn try_settle(
         &self,
         before: &StoredTask,
+        after: &Snapshot,
         operator: &Operator,
     ) -> Result<Vec<DocumentChange>, StoreError> {
         let keys = keys_of(before);
@@ -236,8 +249,9 @@ impl Shared {
         let Documents { now, found } = self.store.read_documents(query).await?;
         let settled = found.iter().filter_map(|document| {
             let mut record = read(document)?;
-            let seen = SeenTo::by(operator, now);
-            record.resolve(seen).then(|| record.replaces(document, now).ok()).flatten()
+            let settles =
+                !still_stands(&record.incident, after) && record.resolve(SeenTo::by(operator, now));
+            settles.then(|| record.replaces(document, now).ok()).flatten()
         });
         Ok(settled.collect())
     }

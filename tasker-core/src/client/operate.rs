@@ -101,7 +101,8 @@ impl Tasker {
     /// It takes the task from the worker that owns it, which learns of it within its poll, mostly
     /// at once: the worker tells the steps that run through their cancellation signal, and nothing
     /// that they still come to is recorded. With a [key](Operator::once) a repetition does nothing
-    /// and answers like the first.
+    /// and answers like the first. The [escalations](Tasker::escalations) that the action answers
+    /// are settled by the operator, after it and as well as may be.
     ///
     /// ```
     /// # use tasker_core::{
@@ -156,10 +157,7 @@ impl Tasker {
                         self.shared.raised.notify_one();
                     }
                     let moved = self.load(task).await?;
-                    // Who pauses a task or edits it has not settled yet why it needs a person.
-                    if !matches!(moved.state, TaskState::Error | TaskState::Paused) {
-                        self.shared.settle_escalations(&stored, operator).await;
-                    }
+                    self.shared.settle_escalations(&stored, &snapshot, operator).await;
                     self.shared.set_alarm(&moved).await;
                     return Ok(TaskStatus::of(&moved));
                 }

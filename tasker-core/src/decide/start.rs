@@ -47,6 +47,13 @@ pub fn offers(task: &Snapshot, steps: &[StepIndex]) -> Vec<NewOffer> {
     steps.iter().map(offer).collect()
 }
 
+/// The system that a step is to call next, if it names one; a fallback handler calls another.
+pub fn system_of(task: &Snapshot, step: StepIndex) -> Option<&str> {
+    let system = task.template().step(step).dependent_system.as_deref();
+    let step = task.step(step);
+    system.filter(|_| step.is_undoing() || !step.fell_back())
+}
+
 /// The name of the handler that is to run a step next.
 pub fn handler_of(task: &Snapshot, step: StepIndex) -> &str {
     let template = task.template().step(step);

@@ -8,7 +8,13 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Shared;
+use super::mail::StoreClock;
+use super::systems::{NOTE, Place};
 use crate::Json;
+use crate::event::EventKind;
 use crate::handler::{
     Output, StepContext, StepError, StepHandler, StepInput, StepOutput, StepResult,
 };
@@ -24,17 +30,65 @@ const MAX_MESSAGE: usize = 4096;
 #[derive(Debug)]
 pub(super) enum Ended {
     /// An outcome that is to be recorded.
-    Outcome { outcome: Result<Json, Failure>, retry_after: Option<Duration> },
+    Outcome { outcome: Result<Json, Failure>, retry_after: Option<Duration>, spared: bool },
     /// A success that the handler has recorded itself.
     Recorded(Box<Recorded>),
     /// A success of which it is not known whether the handler has recorded it.
     Unknown,
     /// It was no longer wanted; nothing is recorded.
     Cancelled,
+    /// It did not begin: the system that it depends on takes no call.
+    Parked,
+}
+
+/// An attempt that has a slot.
+pub(super) struct Began {
+    pub(super) handler: Arc<dyn StepHandler>,
+    pub(super) input: Arc<StepInput>,
+    pub(super) clock: StoreClock,
+    pub(super) permit: OwnedSemaphorePermit,
+}
+
+impl Began {
+    /// Makes the attempt, with a place at the system that it calls; how long the handler ran.
+    pub(super) async fn run(self, shared: &Shared, place: Option<Place>) -> (Duration, Ended) {
+        let Self { handler, input, clock, permit } = self;
+        let tell = |kind: &mut dyn FnMut() -> EventKind| {
+            shared.events.tell(input.task, &input.template, clock.now(), kind);
+        };
+        let mut place = place;
+        if let Some(place) = &mut place
+            && !place.permitted(&shared.systems, &input).await
+        {
+            return (Duration::ZERO, Ended::Parked);
+        }
+        let (step, attempt) = (input.template.step(input.step), input.attempt);
+        // Its time begins when it does.
+        input.time.extend(step.timeout);
+        tell(&mut || EventKind::StepStarted { step: step.name.clone(), attempt });
+        let mut ended = run(handler, input.clone()).await;
+        let ran_for = input.time.elapsed();
+        drop(permit);
+        let Some(place) = place else { return (ran_for, ended) };
+        // The handler has given its thread back, whatever its time-out is.
+        input.time.extend(NOTE);
+        let (event, found_down) = place.ended(&shared.systems, &input, &ended).await;
+        if let Some(event) = event {
+            // Opening a breaker raises an escalation.
+            if matches!(event, EventKind::SystemOpened { .. }) {
+                shared.raised.notify_one();
+            }
+            tell(&mut || event.clone());
+        }
+        if let Ended::Outcome { spared, .. } = &mut ended {
+            *spared = found_down;
+        }
+        (ran_for, ended)
+    }
 }
 
 /// Runs a handler until it ends, times out or is cancelled.
-pub(super) async fn run(handler: Arc<dyn StepHandler>, input: Arc<StepInput>) -> Ended {
+async fn run(handler: Arc<dyn StepHandler>, input: Arc<StepInput>) -> Ended {
     let step = StepContext::new(input.clone());
     let mut process = Box::pin(async move { handler.process(step).await });
     let result = tokio::select! {
@@ -54,7 +108,7 @@ pub(super) async fn run(handler: Arc<dyn StepHandler>, input: Arc<StepInput>) ->
     match result {
         Ok(Ok(StepOutput(Output::Result(result)))) => {
             match unstorable(&result, input.max_result_bytes) {
-                None => Ended::Outcome { outcome: Ok(result), retry_after: None },
+                None => Ended::Outcome { outcome: Ok(result), retry_after: None, spared: false },
                 Some(failure) => Ended::failed(failure),
             }
         }
@@ -72,7 +126,7 @@ pub(super) async fn run(handler: Arc<dyn StepHandler>, input: Arc<StepInput>) ->
 
 impl Ended {
     fn failed(failure: Failure) -> Self {
-        Self::Outcome { outcome: Err(failure), retry_after: None }
+        Self::Outcome { outcome: Err(failure), retry_after: None, spared: false }
     }
 }
 
@@ -133,7 +187,7 @@ fn failed(error: StepError) -> Ended {
         StepError::Permanent { message, code } => (FailureClass::Permanent, code, message, None),
     };
     let failure = Failure { class, code: fit(code), message: fit(message) };
-    Ended::Outcome { outcome: Err(failure), retry_after }
+    Ended::Outcome { outcome: Err(failure), retry_after, spared: false }
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Failure {

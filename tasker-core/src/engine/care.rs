@@ -31,7 +31,7 @@ impl Owner {
             let (task, step) = (input.task, input.step);
             warn!(%task, step = input.template.step(step).name, "a handler blocks its thread");
             let outcome = Err(attempt::blocked_failure(&input));
-            let ended = Ended::Outcome { outcome, retry_after: None };
+            let ended = Ended::Outcome { outcome, retry_after: None, spared: false };
             self.ended(task, step, run, input.time.elapsed(), ended);
         }
     }

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tracing::warn;
 
 use super::mail::{Message, StoreClock};
+use super::parked::{self, Routes};
 use super::patience::Patience;
 use super::rhythm::{Recovery, Rhythm};
+use super::systems::Place;
 use super::{Core, Incarnation, Room};
 use crate::TaskId;
 use crate::snapshot::Snapshot;
@@ -51,13 +53,31 @@ async fn claim_for(core: &Arc<Core>, incarnation: &Arc<Incarnation>) {
     let mut patience = Patience::new();
     let mut rhythm = Rhythm::new(incarnation.id, core.settings.poll);
     let mut recovery = Recovery::new(core.settings.lease);
+    let mut occasions = core.shared.systems.occasions();
+    let mut routes = Routes::new(core);
     while !incarnation.lost.is_cancelled() {
         let most = if core.stop.is_cancelled() { 0 } else { BATCH };
+        occasions.mark_unchanged();
+        if most > 0 {
+            match parked::claim(core, incarnation).await {
+                Ok(true) => {}
+                Ok(false) => return incarnation.lost.cancel(),
+                Err(error) => {
+                    recovery.begin();
+                    if patience.tells() {
+                        warn!(%error, "no parked tasks can be claimed");
+                    }
+                    patience.pause().await;
+                    continue;
+                }
+            }
+        }
+        // The last claim of a round is the one by which a store knows what the worker has seen.
         let mut room = Room::reserve(core, most);
         let recovers = recovery.is_due();
         let request = ClaimRequest {
             worker: incarnation.id,
-            routes: core.routes.clone(),
+            routes: routes.at_present(core),
             tasks: room.size(),
             offers: core.room_for_offers(room.size()).min(most),
             holding: if recovers { Some(held(core).await) } else { None },
@@ -68,12 +88,13 @@ async fn claim_for(core: &Arc<Core>, incarnation: &Arc<Incarnation>) {
                 if recovers {
                     recovery.made();
                 }
-                let next_in = dispatch(core, incarnation, work, &mut room, recovers);
+                let next_in = dispatch(core, incarnation, work, &mut room, recovers, Vec::new());
                 drop(room);
                 let quiet = recovery.bound(rhythm.wait());
-                let wait = next_in.map_or(quiet, |next| next.min(quiet));
+                let wait = next_in.into_iter().chain(parked::probe_in(core)).min();
+                let wait = wait.map_or(quiet, |next| next.min(quiet));
                 let began = Instant::now();
-                if rest(core, incarnation, wait).await {
+                if rest(core, incarnation, wait, &mut occasions).await {
                     recovery.begin();
                 }
                 rhythm.waited(began.elapsed() >= quiet);
@@ -93,12 +114,15 @@ async fn claim_for(core: &Arc<Core>, incarnation: &Arc<Incarnation>) {
 }
 
 /// Hands the work to its owners; how long until there is more, as far as is known.
-fn dispatch(
+///
+/// What was claimed for a system comes with the places there that were kept for it.
+pub(super) fn dispatch(
     core: &Core,
     incarnation: &Arc<Incarnation>,
     work: Work,
     room: &mut Room,
     recovered: bool,
+    places: Vec<Place>,
 ) -> Option<Duration> {
     let Work { now, tasks, offers, news, next_in } = work;
     let clock = StoreClock::told(now);
@@ -108,8 +132,9 @@ fn dispatch(
     let tasks: Vec<_> = tasks.into_iter().filter(|task| !arriving.contains(&task.id)).collect();
     // Recovered tasks come on top of what was asked for.
     room.take(tasks.len());
+    let mut places = places.into_iter();
     for task in tasks {
-        core.own(incarnation.clone(), Snapshot::replay(&task), clock);
+        core.own(incarnation.clone(), Snapshot::replay(&task), clock, places.next());
     }
     for offer in offers {
         // A borrowed step takes the room of a task.
@@ -132,7 +157,12 @@ fn dispatch(
 }
 
 /// Waits for a reason to claim again; true if the answer to an earlier call was lost.
-async fn rest(core: &Core, incarnation: &Incarnation, wait: Duration) -> bool {
+async fn rest(
+    core: &Core,
+    incarnation: &Incarnation,
+    wait: Duration,
+    occasions: &mut watch::Receiver<u64>,
+) -> bool {
     let stopping = core.stop.is_cancelled();
     let full = stopping || !core.has_room();
     if !full && wait.is_zero() {
@@ -154,6 +184,8 @@ async fn rest(core: &Core, incarnation: &Incarnation, wait: Duration) -> bool {
         () = core.resync.notified() => true,
         () = hint => false,
         () = core.let_go.notified(), if full && !stopping => false,
+        // Its sender lives as long as the worker.
+        _ = occasions.changed(), if !full => false,
     };
     if !stopping {
         // A busy worker lets go of tasks one after the other: a moment's patience makes one claim

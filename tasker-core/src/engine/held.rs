@@ -3,12 +3,15 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::Incarnation;
+use super::mail::StoreClock;
 use super::owner::Whose;
+use super::systems::{Place, Systems};
 use crate::StepIndex;
 use crate::decide::{self, Begun, Report};
 use crate::handler::{AttemptTime, StepHandler, StepInput, TaskHandler};
@@ -39,6 +42,8 @@ pub(super) struct Held {
     pub(super) due_at: Option<Instant>,
     /// Whether it waits to be decided on.
     pub(super) pending: bool,
+    /// The place at a system for which it was claimed.
+    pub(super) place: Option<Place>,
 }
 
 /// A step that runs.
@@ -50,6 +55,16 @@ pub(super) struct Attempt {
     pub(super) run: u64,
     /// `None` where another worker runs it.
     pub(super) input: Option<Arc<StepInput>>,
+}
+
+/// Whether a step may start.
+pub(super) enum Admitted {
+    /// It calls no system that is watched.
+    Freely,
+    /// It may make its call.
+    To(Place),
+    /// It is to be parked.
+    Not,
 }
 
 impl Held {
@@ -70,6 +85,7 @@ impl Held {
             in_doubt: Vec::new(),
             due_at: None,
             pending: false,
+            place: None,
         }
     }
 
@@ -86,6 +102,41 @@ impl Held {
             );
             None
         })
+    }
+
+    /// Whether a step may run at once that calls the system of a place.
+    pub(super) fn is_to_call(&self, place: &Place, now: Timestamp) -> bool {
+        let task = &self.snapshot;
+        let is_due = |step: &StepIndex| task.step(*step).ready_at().is_none_or(|at| at <= now);
+        let calls = |step: &StepIndex| decide::system_of(task, *step) == Some(place.system());
+        decide::may_run(task, now) && task.ready().iter().any(|step| is_due(step) && calls(step))
+    }
+
+    /// Whether a step that has a handler here may start.
+    pub(super) fn place_for(
+        &mut self,
+        step: StepIndex,
+        systems: &Systems,
+        clock: StoreClock,
+    ) -> Admitted {
+        let Some(name) = decide::system_of(&self.snapshot, step) else { return Admitted::Freely };
+        let kept = self.place.take_if(|place| place.system() == name);
+        if let Some(place) = kept.filter(Place::still_fits) {
+            return Admitted::To(place);
+        }
+        let policy = self.snapshot.template().system_policy(name);
+        systems.get(name).admit(&policy, clock).map_or(Admitted::Not, Admitted::To)
+    }
+
+    /// Whether a step that waits for a slot may be offered.
+    ///
+    /// One that calls a system may not: whether there may be another call is known here, and
+    /// perhaps not yet to whoever would take it.
+    pub(super) fn may_offer(&self, step: StepIndex) -> bool {
+        let in_doubt = self.in_doubt.contains(&step);
+        !self.snapshot.has_failed()
+            && !in_doubt
+            && decide::system_of(&self.snapshot, step).is_none()
     }
 
     /// Notes that a step begins, and makes what its attempt is given.

@@ -53,9 +53,10 @@ async fn register(core: &Core) -> Option<(Arc<Incarnation>, Option<Duration>)> {
     let mut wait = Patience::new();
     loop {
         match renew(core, incarnation.id, Vec::new()).await {
-            Ok(Renewed::Until { others_spare, next_expiry, next_due, .. }) => {
+            Ok(Renewed::Until { others_spare, next_expiry, systems, next_due, .. }) => {
                 core.told_due(next_due);
                 core.others_spare.store(others_spare as usize, Ordering::Relaxed);
+                look_at_systems(core, systems).await;
                 return Some((Arc::new(incarnation), next_expiry));
             }
             // Its first heartbeat was stored, its answer lost and its lease taken over since.
@@ -93,9 +94,10 @@ async fn live(core: &Core, incarnation: &Incarnation, next_expiry: Option<Durati
                 // A database that hangs must not keep the next sign of life from being given.
                 let renewing = renew(core, incarnation.id, running_long(core).await);
                 match tokio::time::timeout(period, renewing).await {
-                    Ok(Ok(Renewed::Until { others_spare, next_expiry, next_due, .. })) => {
+                    Ok(Ok(Renewed::Until { others_spare, next_expiry, systems, next_due, .. })) => {
                         core.told_due(next_due);
                         core.others_spare.store(others_spare as usize, Ordering::Relaxed);
+                        look_at_systems(core, systems).await;
                         lookout.told(next_expiry);
                     }
                     Ok(Ok(Renewed::LeaseLost)) => return incarnation.lost.cancel(),
@@ -132,6 +134,12 @@ async fn live(core: &Core, incarnation: &Incarnation, next_expiry: Option<Durati
             }
         }
     }
+}
+
+/// Reads how the systems stand if somebody has written that since they were last read.
+async fn look_at_systems(core: &Core, sum: u64) {
+    // The next sign of life does not wait for it: it is told the same and looks again.
+    let _ = tokio::time::timeout(core.settings.lease / 10, core.shared.systems.heard(sum)).await;
 }
 
 /// Gives the lease up, so that nobody waits for it to run out.

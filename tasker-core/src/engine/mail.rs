@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::Incarnation;
 use super::attempt::Ended;
+use super::systems::Place;
 use crate::snapshot::Snapshot;
 use crate::store::{News, OfferedStep, RunningStep};
 use crate::{StepIndex, TaskId};
@@ -17,7 +18,12 @@ use crate::{StepIndex, TaskId};
 #[derive(Debug)]
 pub(super) enum Message {
     /// A task is yours.
-    Own { incarnation: Arc<Incarnation>, task: Box<Snapshot>, clock: StoreClock },
+    Own {
+        incarnation: Arc<Incarnation>,
+        task: Box<Snapshot>,
+        clock: StoreClock,
+        place: Option<Place>,
+    },
     /// A step of somebody else's task is yours to run.
     Offer { incarnation: Arc<Incarnation>, offer: Box<OfferedStep>, clock: StoreClock },
     /// Another process did something to a task of yours.

@@ -15,8 +15,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{Instrument, info_span};
 
 use super::Core;
-use super::attempt::{self, Ended};
-use super::held::{Attempt, Held};
+use super::attempt::{Began, Ended};
+use super::held::{Admitted, Attempt, Held};
 use super::mail::{Message, StoreClock};
 use crate::decide::{self, Report};
 use crate::event::EventKind;
@@ -128,9 +128,12 @@ impl Owner {
 
     fn read(&mut self, message: Message) {
         match message {
-            Message::Own { incarnation, task, clock } => {
+            Message::Own { incarnation, task, clock, place } => {
                 self.clock = clock;
-                self.own(Held::new(*task, incarnation, &self.core.shared.registry));
+                let mut held = Held::new(*task, incarnation, &self.core.shared.registry);
+                // One that is not of use at once is of use to others.
+                held.place = place.filter(|place| held.is_to_call(place, clock.now()));
+                self.own(held);
             }
             Message::Offer { incarnation, offer, clock } => {
                 self.clock = clock;
@@ -290,24 +293,33 @@ impl Owner {
                 }
                 continue;
             };
+            let clock = self.clock;
+            let place = match held.place_for(step, &self.core.shared.systems, clock) {
+                Admitted::Freely => None,
+                Admitted::To(place) => Some(place),
+                Admitted::Not => {
+                    match whose {
+                        Whose::Mine => {
+                            held.snapshot.park(step, Want::System);
+                            self.decide_on(task);
+                        }
+                        // Nobody offers such a step.
+                        Whose::Theirs => drop(self.return_offer(task, step)),
+                    }
+                    continue;
+                }
+            };
             let template = held.snapshot.template().clone();
             self.runs += 1;
             let run = self.runs;
             let input = held.begin(step, run, whose, self.core.settings.max_result_bytes);
             let attempt = input.attempt;
             let name = &template.step(step).name;
-            let now = self.clock.now();
-            let events = &self.core.shared.events;
-            events.tell(task, &template, now, || EventKind::StepStarted {
-                step: name.clone(),
-                attempt,
-            });
             let span = info_span!("step", %task, step = name.as_str(), attempt);
             let core = self.core.clone();
             let attempt = async move {
-                let ended = attempt::run(handler, input.clone()).await;
-                let ran_for = input.time.elapsed();
-                drop(permit);
+                let began = Began { handler, input, clock, permit };
+                let (ran_for, ended) = began.run(&core.shared, place).await;
                 core.tell(task, Message::Ended { task, step, run, ran_for, ended });
             };
             // Not awaited by anybody: it ends by its time-out, its cancellation or with its runtime.
@@ -324,9 +336,7 @@ impl Owner {
             // The last in the queue would wait longest.
             let Some((task, step, whose)) = self.queue.pop_back() else { return };
             match (whose, self.held.get_mut(&task)) {
-                (Whose::Mine, Some(held))
-                    if !held.snapshot.has_failed() && !held.in_doubt.contains(&step) =>
-                {
+                (Whose::Mine, Some(held)) if held.may_offer(step) => {
                     held.offer(step);
                     self.offered += 1;
                     self.decide_on(task);
@@ -356,15 +366,9 @@ impl Owner {
             return;
         };
         match ended {
-            Ended::Outcome { outcome, retry_after } => {
-                held.reports.push(Report {
-                    step,
-                    seq,
-                    ran_for,
-                    outcome,
-                    retry_after,
-                    spared: false,
-                });
+            Ended::Outcome { outcome, retry_after, spared } => {
+                let report = Report { step, seq, ran_for, outcome, retry_after, spared };
+                held.reports.push(report);
             }
             Ended::Recorded(row) => {
                 let template = held.snapshot.template();
@@ -383,6 +387,7 @@ impl Owner {
                 return self.stale.push(task);
             }
             Ended::Cancelled => held.snapshot.give_back(step),
+            Ended::Parked => held.snapshot.park(step, Want::System),
         }
         if is_borrowed {
             self.pending_offers.push((task, step));

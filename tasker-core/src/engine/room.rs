@@ -56,7 +56,7 @@ impl Room {
     /// Fills one place with a task that was just stored for the worker.
     pub(crate) fn fill(mut self, incarnation: Arc<Incarnation>, task: Snapshot, now: Timestamp) {
         self.take(1);
-        self.core.own(incarnation, task, StoreClock::told(now));
+        self.core.own(incarnation, task, StoreClock::told(now), None);
     }
 
     /// After a call whose answer was lost: the store is asked what it had handed out.
@@ -75,7 +75,7 @@ impl Room {
         self.size = self.size.saturating_sub(tasks);
     }
 
-    fn shrink_to(&mut self, size: usize) {
+    pub(super) fn shrink_to(&mut self, size: usize) {
         let back = self.size.saturating_sub(size);
         self.size -= back;
         self.core.release(back);

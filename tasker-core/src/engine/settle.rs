@@ -14,7 +14,7 @@ use crate::decide;
 use crate::event::EventKind;
 use crate::history::{Author, Occurrence};
 use crate::snapshot::{Outcome, Snapshot, Undone};
-use crate::store::{Applied, Committed, StoreError, StoredTask, TaskChange, Then};
+use crate::store::{Applied, Awaited, Committed, StoreError, StoredTask, TaskChange, Then};
 use crate::{StepIndex, TaskId, TaskState};
 
 /// A change on its way to the store.
@@ -174,7 +174,13 @@ impl Owner {
                 }
                 0
             }
-            Then::Queue { .. } | Then::Hold { .. } => self.forget(id),
+            Then::Queue { route, .. } => {
+                if let Some(Awaited::System(system)) = route.waits_for() {
+                    self.core.shared.systems.get(system).has_waiting();
+                }
+                self.forget(id)
+            }
+            Then::Hold { .. } => self.forget(id),
             Then::End { .. } => {
                 let gone = self.forget(id);
                 self.core.shared.events.ended(id);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Incident, incident};
+use super::Incident;
 use crate::snapshot::Snapshot;
 use crate::store::{Collection, Content, DocumentChange, StoredTask};
 use crate::{Json, StepIndex, StepState, TaskId, TaskState};
@@ -96,26 +96,11 @@ impl Overdue {
     }
 }
 
-/// The keys of all that may have been raised for a task so far.
-pub(crate) fn keys_of(stored: &StoredTask) -> Vec<String> {
-    let id = stored.id;
-    let recorded = stored.rows.iter().filter_map(|row| incident(id, &row.transition));
-    let mut keys: Vec<_> = recorded.map(|(key, _)| key).collect();
-    keys.extend(stored.template.deadline().map(|_| deadline_key(id)));
-    for (index, template) in (0u32..).map(StepIndex).zip(stored.template.steps()) {
-        if template.expected_within.is_some() {
-            let times = 0..=times_moved(stored, index);
-            keys.extend(times.map(|time| step_key(id, index, time)));
-        }
-    }
-    keys
-}
-
-fn deadline_key(task: TaskId) -> String {
+pub(super) fn deadline_key(task: TaskId) -> String {
     format!("{task}/deadline")
 }
 
-fn step_key(task: TaskId, step: StepIndex, time: usize) -> String {
+pub(super) fn step_key(task: TaskId, step: StepIndex, time: usize) -> String {
     format!("{task}/{}/overdue/{time}", step.0)
 }
 
@@ -131,7 +116,7 @@ fn ready_since(stored: &StoredTask, index: StepIndex) -> Timestamp {
 }
 
 /// How often somebody has acted on a step: rows of its log that settle no attempt.
-fn times_moved(stored: &StoredTask, index: StepIndex) -> usize {
+pub(super) fn times_moved(stored: &StoredTask, index: StepIndex) -> usize {
     let own = stored.rows.iter().map(|row| &row.transition);
     own.filter(|row| row.step == Some(index) && row.attempt == 0).count()
 }

@@ -59,7 +59,7 @@ impl AttemptTime {
         Self { began: Instant::now(), ends: AtomicU64::new(nanos(timeout)) }
     }
 
-    fn extend(&self, timeout: Duration) {
+    pub(crate) fn extend(&self, timeout: Duration) {
         let ends = nanos(self.began.elapsed().saturating_add(timeout));
         self.ends.store(ends, Ordering::Relaxed);
     }
@@ -107,13 +107,26 @@ impl StepContext {
     /// may change; do not take it apart.
     pub fn idempotency_key(&self) -> &str {
         let StepInput { task, undoes, round, key, .. } = &*self.input;
-        // The character after the task's id, which has a fixed length, tells the forms apart.
         key.get_or_init(|| match (undoes, round) {
-            (false, 0) => format!("{task}:{}", self.step_name()),
-            (false, round) => format!("{task}/{round}:{}", self.step_name()),
+            (false, _) => self.forward_key(),
             (true, 0) => format!("{task}/undo:{}", self.step_name()),
             (true, round) => format!("{task}/undo{round}:{}", self.step_name()),
         })
+    }
+
+    /// While it undoes: the [key](Self::idempotency_key) that the attempts had whose effect is to be
+    /// undone; `None` for an attempt that does not undo.
+    pub fn undone_key(&self) -> Option<String> {
+        self.input.undoes.then(|| self.forward_key())
+    }
+
+    fn forward_key(&self) -> String {
+        let StepInput { task, round, .. } = &*self.input;
+        // The character after the task's id, which has a fixed length, tells the forms apart.
+        match round {
+            0 => format!("{task}:{}", self.step_name()),
+            round => format!("{task}/{round}:{}", self.step_name()),
+        }
     }
 
     /// Whether the attempt is to undo what the step did, or may have done: the handler is the one

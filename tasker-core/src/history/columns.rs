@@ -89,22 +89,22 @@ impl Occurrence {
             "completed" => Self::Completed { result: result? },
             "resolved" => Self::Resolved { result: result? },
             "failed" => {
-                let FailedDetail { failure, next } = read(&kind, detail?)?;
+                let FailedDetail { failure, next } = read(&kind, &detail?)?;
                 Self::Failed { failure, next }
             }
             "compensation_failed" => {
-                let FailedDetail { failure, next } = read(&kind, detail?)?;
+                let FailedDetail { failure, next } = read(&kind, &detail?)?;
                 Self::CompensationFailed { failure, next }
             }
             "reopened" => Self::Reopened,
             "compensated" => Self::Compensated,
             "compensation_begun" => Self::CompensationBegun,
-            "skipped" => Self::Skipped { begun: read(&kind, detail?)? },
-            "limit_changed" => Self::LimitChanged { limit: read(&kind, detail?)? },
-            "worker_lost" => Self::WorkerLost { worker: read(&kind, detail?)? },
-            "quarantined" => Self::Quarantined { deliveries: read(&kind, detail?)? },
+            "skipped" => Self::Skipped { begun: read(&kind, &detail?)? },
+            "limit_changed" => Self::LimitChanged { limit: read(&kind, &detail?)? },
+            "worker_lost" => Self::WorkerLost { worker: read(&kind, &detail?)? },
+            "quarantined" => Self::Quarantined { deliveries: read(&kind, &detail?)? },
             of if ActionKind::ALL.iter().any(|action| action.participle() == of) => {
-                let operation: Operation = read(&kind, detail?)?;
+                let operation: Operation = read(&kind, &detail?)?;
                 Self::Operated(Box::new(operation))
             }
             _ => return Err(unreadable(None)),
@@ -112,6 +112,6 @@ impl Occurrence {
     }
 }
 
-fn read<T: DeserializeOwned>(kind: &str, detail: Json) -> Result<T, UnreadableRow> {
+fn read<T: DeserializeOwned>(kind: &str, detail: &Json) -> Result<T, UnreadableRow> {
     detail.to().map_err(|error| UnreadableRow { kind: kind.to_owned(), source: Some(error) })
 }

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use semver::Version;
 
-use super::fault::{Faults, Quoted};
+use super::fault::{Faults, Quoted, segment};
 use super::schema::ContextSchema;
-use super::{Definition, OnFailure, StepIndex, StepTemplate, TaskTemplate};
+use super::{Definition, OnFailure, StepIndex, StepTemplate, TaskTemplate, systems};
+use crate::breaker::SystemPolicy;
 use crate::dag::Dag;
 use crate::{Fingerprint, Json};
 
@@ -25,6 +26,8 @@ const MAX_NAME: usize = 255;
 const MAX_DESCRIPTION: usize = 64 << 10;
 /// How long an attempt may take.
 pub(super) const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(1)..=MAX_WAIT;
+/// The most calls that a breaker keeps, and the most probes and first calls.
+const MAX_WINDOW_CALLS: u32 = 1000;
 /// The longest wait between attempts.
 const MAX_WAIT: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// How many names a message about a cycle spells out.
@@ -46,6 +49,7 @@ impl Checked {
         for (index, step) in definition.steps.iter().enumerate() {
             check_step(index, step, &mut faults);
         }
+        systems::check(&definition, &mut faults);
         let by_name = step_names(&definition.steps, &mut faults);
         let parents = parents(&definition.steps, &by_name, &mut faults);
         let dag = match Dag::new(parents) {
@@ -96,6 +100,16 @@ fn task_names(definition: &Definition, faults: &mut Faults) {
     let task_type = &definition.task_type;
     check_name("", "name", &task_type.name, "", faults);
     check_name("", "namespace_name", &task_type.namespace, "", faults);
+    if definition.deadline.is_some_and(|deadline| !TIMEOUTS.contains(&deadline)) {
+        let days = days(MAX_WAIT);
+        faults.add("/deadline", format!("deadline must be from 1 millisecond to {days} days"));
+    }
+    for system in definition.dependent_systems.keys() {
+        if let Some(problem) = name_problem(system) {
+            let pointer = format!("/dependent_systems/{}", segment(system));
+            faults.add(pointer, format!("the name of a system {problem}"));
+        }
+    }
     check_description("", "", definition.description.as_deref(), faults);
     if definition.steps.is_empty() {
         faults.add("/step_templates", "a template needs at least one step");
@@ -121,6 +135,15 @@ fn check_step(index: usize, step: &StepTemplate, faults: &mut Faults) {
     if let Some(system) = &step.dependent_system {
         check_name(&scope, "dependent_system", system, &subject, faults);
     }
+    if let Some(handler) = &step.compensate_with {
+        check_name(&scope, "compensate_with", handler, &subject, faults);
+    }
+    for (place, code) in step.system_errors.iter().flatten().enumerate() {
+        if let Some(problem) = name_problem(code) {
+            let pointer = format!("{scope}/system_errors/{place}");
+            faults.add(pointer, format!("{subject}an error code {problem}"));
+        }
+    }
     check_description(&scope, &subject, step.description.as_deref(), faults);
     for (key, problem) in number_problems(step) {
         let name = key.rsplit('/').next().unwrap_or(key);
@@ -135,6 +158,9 @@ fn number_problems(step: &StepTemplate) -> impl Iterator<Item = (&'static str, S
         .then(|| ("retry_limit", format!("must be from 1 to {MAX_RETRY_LIMIT}")));
     let timeout = (!TIMEOUTS.contains(&step.timeout))
         .then(|| ("timeout", format!("must be from 1 millisecond to {days} days")));
+    let expected = step.expected_within.filter(|within| !TIMEOUTS.contains(within));
+    let expected =
+        expected.map(|_| ("expected_within", format!("must be from 1 millisecond to {days} days")));
     let multiplier = (!(backoff.multiplier >= 1.0 && backoff.multiplier.is_finite()))
         .then(|| ("backoff/multiplier", "must be 1 or more".to_owned()));
     let jitter = (!(0.0..=1.0).contains(&backoff.jitter))
@@ -143,7 +169,33 @@ fn number_problems(step: &StepTemplate) -> impl Iterator<Item = (&'static str, S
         .then(|| ("backoff/max", format!("must not be more than {days} days")));
     let base = (backoff.base > backoff.max)
         .then(|| ("backoff/base", "must not be more than max".to_owned()));
-    [limit, timeout, multiplier, jitter, max, base].into_iter().flatten()
+    [limit, timeout, expected, multiplier, jitter, max, base].into_iter().flatten()
+}
+
+/// What is wrong with a policy, by key.
+pub(super) fn policy_problems(policy: &SystemPolicy) -> Vec<(&'static str, String)> {
+    let mut problems = Vec::new();
+    if !(policy.failure_rate > 0.0 && policy.failure_rate <= 1.0) {
+        problems.push(("failure_rate", "must be more than 0 and at most 1".to_owned()));
+    }
+    if !(1..=MAX_WINDOW_CALLS).contains(&policy.window_calls) {
+        problems.push(("window_calls", format!("must be from 1 to {MAX_WINDOW_CALLS}")));
+    }
+    if !(1..=policy.window_calls.max(1)).contains(&policy.minimum_calls) {
+        problems.push(("minimum_calls", "must be from 1 to window_calls".to_owned()));
+    }
+    for (key, number) in [("probes", policy.probes), ("initial_calls", policy.initial_calls)] {
+        if !(1..=MAX_WINDOW_CALLS).contains(&number) {
+            problems.push((key, format!("must be from 1 to {MAX_WINDOW_CALLS}")));
+        }
+    }
+    for (key, time) in [("window", policy.window), ("probe_interval", policy.probe_interval)] {
+        if !TIMEOUTS.contains(&time) {
+            let days = days(MAX_WAIT);
+            problems.push((key, format!("must be from 1 millisecond to {days} days")));
+        }
+    }
+    problems
 }
 
 pub(super) const fn days(duration: Duration) -> u64 {

@@ -67,6 +67,8 @@ fn step_places(root: &Node<'_>) -> HashMap<String, usize> {
 
 fn check(node: &Node<'_>, scope: &str, steps: &HashMap<String, usize>, reader: &mut Reader) {
     reader.task_keys(node, scope);
+    // What they come to together is checked once they are merged.
+    let _ = (reader.systems(node, scope), reader.milliseconds(node, scope, "deadline"));
     if let Some(nested) = node.entries().iter().find(|entry| entry.key == "environments") {
         let message = "an environment cannot have environments".to_owned();
         reader.at(format!("{scope}/environments"), nested.at, message);

@@ -2,7 +2,6 @@
 //!
 //! What the values mean together (names, graph, limits) is left to `check`.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::check::{MAX_RETRY_LIMIT, MAX_STEPS, TIMEOUTS, days, name_problem, parse_version};
@@ -17,6 +16,8 @@ const TASK_KEYS: &[&str] = &[
     "version",
     "description",
     "default_dependent_system",
+    "dependent_systems",
+    "deadline",
     "schema",
     "step_templates",
     "environments",
@@ -33,6 +34,9 @@ const STEP_KEYS: &[&str] = &[
     "backoff",
     "on_failure",
     "dependent_system",
+    "system_errors",
+    "compensate_with",
+    "expected_within",
     "handler_config",
 ];
 const BACKOFF_KEYS: &[&str] = &["strategy", "base", "multiplier", "max", "jitter"];
@@ -83,7 +87,8 @@ impl Reader {
             steps.push(step);
         }
         let task_type = TaskType { namespace, name, version };
-        let (deadline, dependent_systems) = (None, BTreeMap::new());
+        let deadline = self.milliseconds(root, "", "deadline");
+        let dependent_systems = self.systems(root, "");
         Definition { task_type, description, schema, deadline, dependent_systems, steps }
     }
 
@@ -138,6 +143,9 @@ impl Reader {
         step.depends_on = self.depends_on(node, scope);
         step.retry = self.retry(node, scope);
         step.dependent_system = self.text(node, scope, "dependent_system");
+        step.system_errors = self.texts(node, scope, "system_errors", "an error code");
+        step.compensate_with = self.text(node, scope, "compensate_with");
+        step.expected_within = self.milliseconds(node, scope, "expected_within");
         step.on_failure = self.on_failure(node, scope);
         let config = present(node, "handler_config");
         if let Some(timeout) = self.milliseconds(node, scope, "timeout") {
@@ -269,13 +277,39 @@ impl Reader {
         name
     }
 
-    fn text(&mut self, node: &Node<'_>, scope: &str, key: &str) -> Option<String> {
+    pub(super) fn text(&mut self, node: &Node<'_>, scope: &str, key: &str) -> Option<String> {
         let value = present(node, key)?;
         let text = value.as_text().map(str::to_owned);
         if text.is_none() {
             self.wrong(value, scope, key, "a text");
         }
         text
+    }
+
+    /// A list of texts.
+    fn texts(
+        &mut self,
+        node: &Node<'_>,
+        scope: &str,
+        key: &str,
+        what: &str,
+    ) -> Option<Vec<String>> {
+        let list = present(node, key)?;
+        let Value::List(items) = &list.value else {
+            self.wrong(list, scope, key, &format!("a list, each item {what}"));
+            return None;
+        };
+        let mut texts = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            match item.as_text() {
+                Some(text) => texts.push(text.to_owned()),
+                None => {
+                    let message = format!("{what} must be a text, not {}", item.kind());
+                    self.faults.at(format!("{scope}/{key}/{index}"), item.at, message);
+                }
+            }
+        }
+        Some(texts)
     }
 
     fn flag(&mut self, node: &Node<'_>, scope: &str, key: &str) -> Option<bool> {
@@ -287,7 +321,7 @@ impl Reader {
         None
     }
 
-    fn number(&mut self, node: &Node<'_>, scope: &str, key: &str) -> Option<f64> {
+    pub(super) fn number(&mut self, node: &Node<'_>, scope: &str, key: &str) -> Option<f64> {
         let value = present(node, key)?;
         if let Value::Number(number) = &value.value {
             return number.as_f64();
@@ -296,7 +330,12 @@ impl Reader {
         None
     }
 
-    fn milliseconds(&mut self, node: &Node<'_>, scope: &str, key: &str) -> Option<Duration> {
+    pub(super) fn milliseconds(
+        &mut self,
+        node: &Node<'_>,
+        scope: &str,
+        key: &str,
+    ) -> Option<Duration> {
         let value = present(node, key)?;
         let milliseconds = whole(value).map(Duration::from_millis);
         if milliseconds.is_none() {
@@ -316,7 +355,13 @@ impl Reader {
     }
 
     /// Refuses unknown keys and warns of those that mean nothing.
-    fn keys(&mut self, node: &Node<'_>, scope: &str, known: &[&str], idle: &[(&str, &str)]) {
+    pub(super) fn keys(
+        &mut self,
+        node: &Node<'_>,
+        scope: &str,
+        known: &[&str],
+        idle: &[(&str, &str)],
+    ) {
         for Entry { at, key, node } in node.entries() {
             let key = key.as_ref();
             if known.contains(&key) {
@@ -338,7 +383,7 @@ impl Reader {
         }
     }
 
-    fn wrong(&mut self, node: &Node<'_>, scope: &str, key: &str, expected: &str) {
+    pub(super) fn wrong(&mut self, node: &Node<'_>, scope: &str, key: &str, expected: &str) {
         let message = format!("{key} must be {expected}");
         self.faults.at(format!("{scope}/{key}"), node.at, message);
     }
@@ -367,11 +412,11 @@ fn json(node: &Node<'_>) -> Result<serde_json::Value, Position> {
 }
 
 /// The value of a key that says something: `key:` alone is as good as no key.
-fn present<'n, 'a>(node: &'n Node<'a>, key: &str) -> Option<&'n Node<'a>> {
+pub(super) fn present<'n, 'a>(node: &'n Node<'a>, key: &str) -> Option<&'n Node<'a>> {
     node.get(key).filter(|value| !value.is_null())
 }
 
-fn whole(node: &Node<'_>) -> Option<u64> {
+pub(super) fn whole(node: &Node<'_>) -> Option<u64> {
     match &node.value {
         Value::Number(number) => number.as_u64(),
         _ => None,

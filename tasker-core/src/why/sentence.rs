@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
-use super::{StepCause, StepWhy, TaskCause, Why};
+use super::{StepCause, StepWhy, TaskCause, WaitForSystem, Why};
+use crate::breaker::BreakerState;
 use crate::history::{Author, Failure};
 
 /// Steps or handlers as a sentence lists them.
@@ -28,6 +29,24 @@ impl fmt::Display for Failed<'_> {
             Some(Failure { code, message, .. }) => write!(f, " with {code} ({message})"),
             None => Ok(()),
         }
+    }
+}
+
+impl fmt::Display for WaitForSystem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { system, state, since, next_probe, reason } = self;
+        write!(f, "`{system}`: ")?;
+        if *state == BreakerState::Closed {
+            return f.write_str("there are as many calls to it as it is known to bear");
+        }
+        f.write_str("its breaker is open")?;
+        since.map_or(Ok(()), |since| write!(f, " since {since}"))?;
+        match (state, next_probe) {
+            (BreakerState::Open, Some(at)) => write!(f, ", next probe at {at}")?,
+            (_, Some(_)) => f.write_str(", it is being probed")?,
+            (_, None) => f.write_str(", until an operator resets it")?,
+        }
+        reason.as_ref().map_or(Ok(()), |reason| write!(f, "; {reason}"))
     }
 }
 
@@ -61,10 +80,7 @@ impl fmt::Display for TaskCause {
                 write!(f, "the task waits for a worker that has {}", List("handler", handlers))?;
                 since.map_or(Ok(()), |since| write!(f, ", since {since}"))
             }
-            Self::WaitsForSystem { system, since } => {
-                write!(f, "the task waits until `{system}` takes calls")?;
-                since.map_or(Ok(()), |since| write!(f, ", since {since}"))
-            }
+            Self::WaitsForSystem(wait) => write!(f, "the task waits for {wait}"),
             Self::Paused { by, reason, since } => {
                 f.write_str("the task was paused")?;
                 By(by.as_ref()).fmt(f)?;
@@ -156,6 +172,7 @@ impl fmt::Display for StepCause {
                 let failed = Failed(failure.as_ref());
                 write!(f, "retries at {at}: attempt {attempt} of {limit} failed{failed}")
             }
+            Self::WaitsForSystem(wait) => write!(f, "waits for {wait}"),
             Self::WaitsForWorker { handler, since } => {
                 write!(f, "waits since {since} for a worker that has handler `{handler}`")
             }
@@ -164,9 +181,6 @@ impl fmt::Display for StepCause {
                 "is due since {since}: handler `{handler}` runs at worker {worker}, waits there for a \
                  slot, or is offered to other workers"
             ),
-            Self::WaitsForSystem { system, since } => {
-                write!(f, "waits since {since} until `{system}` takes calls")
-            }
             Self::TaskPaused => f.write_str("goes on once its task is resumed"),
             Self::UndoneLater { waits_for } => {
                 write!(f, "is undone after {}", List("step", waits_for))

@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tasker_core::{EscalateError, EscalationState, MemoryStore, Operator};
+use tasker_core::{Action, EscalateError, EscalationState, Json, MemoryStore, Operator};
 
 use super::*;
 
@@ -141,4 +141,34 @@ async fn acting_on_the_task_settles_its_escalations() {
     let states: Vec<_> = all(&tasker).await.iter().map(|it| it.state).collect();
     assert_eq!(states, [EscalationState::Resolved; 2]);
     worker.shutdown(LONG).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_action_does_not_answer_stays_open() {
+    let store: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
+    let pager = Pager::new("pager", Mood::Well);
+    let step = |name| StepTemplate::new(name).retry(RetryPolicy::none()).handler("fails");
+    let template = TaskTemplate::builder("task").step(step("left")).step(step("right"));
+    let fails = step_fn(|step: StepContext| async move {
+        // Both have begun before one fails.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if step.attempt() == 1 {
+            return Err(StepError::permanent("BROKEN", "it is broken"));
+        }
+        std::future::pending::<Result<(), _>>().await
+    });
+    let workflow = Workflow::new(template.build().unwrap()).step("fails", fails);
+    let builder = Tasker::builder_on(store).register(workflow).escalate_to(pager.clone());
+    let tasker = builder.build().unwrap();
+    let worker = tasker.worker().start();
+    let id = submit(&tasker, "task").await;
+    pager.is_told(2).await;
+    tasker.wait(id, LONG).await.unwrap();
+    let ada = Operator::new("ada", "the address was wrong");
+    let edit = Action::EditContext { context: Json::of("another").unwrap() };
+    tasker.operate(id, edit, &ada).await.unwrap();
+    assert!(all(&tasker).await.iter().all(|it| it.state == EscalationState::Open));
+    tasker.operate(id, Action::Retry, &ada).await.unwrap();
+    assert!(all(&tasker).await.iter().all(|it| it.state == EscalationState::Resolved));
+    worker.shutdown(Duration::ZERO).await;
 }

@@ -6,4 +6,5 @@ mod context;
 mod graph;
 mod limits;
 mod properties;
+mod systems;
 mod yaml;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::escalation::keys_of;
 use crate::history::{
     AfterFailure, Author, Failure, FailureClass, Occurrence, Recorded, Transition,
 };

@@ -1,0 +1,227 @@
+//! What a person does to an order, or to many.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+use tasker::decide::Refused;
+use tasker::store::StoreError;
+use tasker::{
+    Action, ActionKind, ContextFault, OperateError, TaskId, TaskQuery, TaskState, TaskStatus,
+};
+
+use super::super::body::{Body, idempotency_key};
+use super::super::error::{ApiError, Detail};
+use super::super::{OrderTask, Web};
+use super::{LOOKED_THROUGH, invalid, operator};
+use crate::checkout::restore;
+
+/// An action as it is asked for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct Asked {
+    action: ActionKind,
+    step: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    result: Option<Value>,
+    #[serde(default, deserialize_with = "given")]
+    context: Option<Value>,
+    limit: Option<u32>,
+    actor: String,
+    reason: String,
+    expects: Option<u64>,
+}
+
+/// `null` is a result like any other.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
+#[derive(Serialize)]
+pub(in super::super) struct Done {
+    task_id: TaskId,
+    state: TaskState,
+    version: u64,
+    /// Whether it had been done before, under the same key.
+    repeated: bool,
+}
+
+/// `POST /admin/tasks/:task_id/actions`
+pub(in super::super) async fn act(
+    State(web): State<Web>,
+    OrderTask(task_id): OrderTask,
+    headers: HeaderMap,
+    Body(asked): Body<Asked>,
+) -> Result<Json<Done>, ApiError> {
+    let key = idempotency_key(&headers)?;
+    let mut operator = operator(&asked.actor, &asked.reason)?;
+    operator.expects = asked.expects;
+    let mut action = asked.action()?;
+    if let Action::EditContext { context } = &mut action {
+        let task = web.tasker.status(task_id).await?.ok_or_else(ApiError::order_not_found)?;
+        let read = |context: &tasker::Json| context.to::<Value>().unwrap_or_default();
+        let mut edited = read(context);
+        restore(&mut edited, &read(&task.context));
+        *context = edited.into();
+    }
+    let mut repeated = false;
+    if let Some(key) = key {
+        let history = web.tasker.history(task_id).await?.unwrap_or_default();
+        repeated = history.iter().any(|entry| entry.key.as_ref() == Some(&key));
+        operator = operator.once(key);
+    }
+    let TaskStatus { state, version, .. } = web.tasker.operate(task_id, action, &operator).await?;
+    Ok(Json(Done { task_id, state, version, repeated }))
+}
+
+impl Asked {
+    /// # Errors
+    /// The action needs a field that is not there, or has none of that name.
+    fn action(mut self) -> Result<Action, ApiError> {
+        let kind = self.action;
+        let lacks = |field: &str| invalid(format!("`{kind}` needs the field `{field}`"));
+        let mut step = || self.step.take().ok_or_else(|| lacks("step"));
+        let action = match kind {
+            ActionKind::Cancel => Action::Cancel,
+            ActionKind::Retry => Action::Retry,
+            ActionKind::Pause => Action::Pause,
+            ActionKind::Resume => Action::Resume,
+            ActionKind::Compensate => Action::Compensate,
+            ActionKind::Resolve => Action::Resolve,
+            ActionKind::RetryStep => Action::RetryStep { step: step()? },
+            ActionKind::RetryFrom => Action::RetryFrom { step: step()? },
+            ActionKind::SkipStep => Action::SkipStep { step: step()? },
+            ActionKind::ResolveStep => {
+                let result = self.result.take().ok_or_else(|| lacks("result"))?;
+                Action::ResolveStep { step: step()?, result: result.into() }
+            }
+            ActionKind::SetRetryLimit => {
+                let limit = self.limit.take().ok_or_else(|| lacks("limit"))?;
+                Action::SetRetryLimit { step: step()?, limit }
+            }
+            ActionKind::EditContext => {
+                let context = self.context.take().ok_or_else(|| lacks("context"))?;
+                Action::EditContext { context: context.into() }
+            }
+        };
+        let left = [
+            ("step", self.step.is_some()),
+            ("result", self.result.is_some()),
+            ("context", self.context.is_some()),
+            ("limit", self.limit.is_some()),
+        ];
+        match left.into_iter().find(|(_, is_left)| *is_left) {
+            Some((field, _)) => Err(invalid(format!("`{kind}` takes no field `{field}`"))),
+            None => Ok(action),
+        }
+    }
+}
+
+/// Which orders to retry.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in super::super) struct Filter {
+    failed_step: Option<String>,
+    error_code: Option<String>,
+    before: Option<Timestamp>,
+    after: Option<Timestamp>,
+    limit: Option<usize>,
+    actor: String,
+    reason: String,
+}
+
+#[derive(Serialize)]
+pub(in super::super) struct Retried {
+    retried: usize,
+    refused: Vec<NotRetried>,
+}
+
+#[derive(Serialize)]
+struct NotRetried {
+    task_id: TaskId,
+    error: String,
+}
+
+/// So many are retried unless the request says otherwise, and at most.
+const RETRIED: usize = 100;
+
+/// `POST /admin/tasks/retry`
+pub(in super::super) async fn retry_many(
+    State(web): State<Web>,
+    headers: HeaderMap,
+    Body(filter): Body<Filter>,
+) -> Result<Json<Retried>, ApiError> {
+    let mut operator = operator(&filter.actor, &filter.reason)?;
+    operator.key = idempotency_key(&headers)?;
+    let limit = filter.limit.unwrap_or(RETRIED).min(RETRIED);
+    let mut done = Retried { retried: 0, refused: Vec::new() };
+    for task_id in filter.find(&web, limit).await? {
+        match web.tasker.retry(task_id, &operator).await {
+            Ok(_) => done.retried += 1,
+            Err(OperateError::Store(error)) => return Err(error.into()),
+            Err(error) => done.refused.push(NotRetried { task_id, error: error.to_string() }),
+        }
+    }
+    Ok(Json(done))
+}
+
+impl Filter {
+    /// The latest failed orders that fit.
+    async fn find(&self, web: &Web, limit: usize) -> Result<Vec<TaskId>, StoreError> {
+        let mut found = Vec::new();
+        for state in [TaskState::Error, TaskState::Compensated] {
+            let limit = LOOKED_THROUGH;
+            let query = TaskQuery { state: Some(state), limit, ..TaskQuery::default() };
+            for task in web.tasker.find(query).await? {
+                let placed = self.after.is_none_or(|after| task.created_at > after)
+                    && self.before.is_none_or(|before| task.created_at < before);
+                if placed && self.fits(web, task.id).await? {
+                    found.push(task.id);
+                }
+            }
+        }
+        found.sort_by_key(|task| std::cmp::Reverse(*task));
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    async fn fits(&self, web: &Web, task: TaskId) -> Result<bool, StoreError> {
+        if self.failed_step.is_none() && self.error_code.is_none() {
+            return Ok(true);
+        }
+        let Some(task) = web.tasker.status(task).await? else { return Ok(false) };
+        let is = |wanted: &Option<String>, found: &str| {
+            wanted.as_ref().is_none_or(|wanted| wanted == found)
+        };
+        Ok(task.failed_steps().any(|step| {
+            let code = step.failure.as_ref().map_or("", |failure| &failure.code);
+            is(&self.failed_step, &step.name) && is(&self.error_code, code)
+        }))
+    }
+}
+
+impl From<OperateError> for ApiError {
+    fn from(error: OperateError) -> Self {
+        let refused = match error {
+            OperateError::NotFound(_) => return Self::order_not_found(),
+            OperateError::Contended => return Self::unavailable("The order is moving, try again"),
+            OperateError::Store(error) => return error.into(),
+            OperateError::Refused(refused) => refused,
+        };
+        let status = match &refused {
+            Refused::UnknownStep { .. } => StatusCode::NOT_FOUND,
+            Refused::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Refused::InvalidContext(faults) => {
+                let told = |fault: &ContextFault| Detail {
+                    path: fault.pointer.clone(),
+                    message: fault.message.clone(),
+                };
+                return Self::invalid_checkout(faults.iter().map(told).collect());
+            }
+            _ => StatusCode::CONFLICT,
+        };
+        Self::new(status, refused.to_string())
+    }
+}

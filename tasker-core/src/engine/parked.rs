@@ -1,0 +1,78 @@
+//! Claims tasks that wait for a system, no more than it may be called at once.
+//!
+//! The tasks of a system that is well, or of which none are known to wait, are claimed with all
+//! others. A system of which more wait than it may be called is set apart: its routes leave that
+//! claim and have one of their own whenever there are places, so that nothing is taken only to be
+//! put back. One whose breaker is open is set apart too, and a single task is taken to probe with.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::claim::dispatch;
+use super::{Core, Incarnation, Room};
+use crate::store::{ClaimRequest, Claimed, Route, StoreError};
+
+/// The routes that are claimed together, but for those that are set apart.
+pub(super) struct Routes {
+    apart: Vec<bool>,
+    routes: Arc<BTreeSet<Route>>,
+}
+
+impl Routes {
+    pub(super) fn new(core: &Core) -> Self {
+        let apart = vec![true; core.systems.len()];
+        Self { apart, routes: core.routes.clone() }
+    }
+
+    pub(super) fn at_present(&mut self, core: &Core) -> Arc<BTreeSet<Route>> {
+        let apart: Vec<_> = core.systems.iter().map(|it| it.system.is_set_apart()).collect();
+        if apart != self.apart {
+            let together = core.systems.iter().zip(&apart).filter(|(_, apart)| !**apart);
+            let together = together.flat_map(|(served, _)| served.routes.iter());
+            self.routes = Arc::new(core.routes.iter().chain(together).cloned().collect());
+            self.apart = apart;
+        }
+        self.routes.clone()
+    }
+}
+
+/// Claims for each system that is set apart and has places; false if the lease is gone.
+pub(super) async fn claim(
+    core: &Arc<Core>,
+    incarnation: &Arc<Incarnation>,
+) -> Result<bool, StoreError> {
+    for served in core.systems.iter().filter(|served| served.system.is_set_apart()) {
+        let mut places = served.system.take_places(core.settings.slots);
+        let mut room = Room::reserve(core, places.len());
+        places.truncate(room.size());
+        if places.is_empty() {
+            continue;
+        }
+        let request = ClaimRequest {
+            worker: incarnation.id,
+            routes: served.routes.clone(),
+            tasks: places.len(),
+            offers: 0,
+            holding: None,
+        };
+        match core.shared.store.claim(request).await? {
+            Claimed::LeaseLost => return Ok(false),
+            Claimed::Work(work) => {
+                if work.tasks.len() < places.len() {
+                    served.system.found_too_few();
+                }
+                dispatch(core, incarnation, work, &mut room, false, places);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// How long until a task is to be claimed to probe a system with.
+pub(super) fn probe_in(core: &Core) -> Option<Duration> {
+    // A worker without room is told when it has some.
+    let room = core.has_room();
+    let systems = core.systems.iter().filter(|_| room);
+    systems.filter_map(|served| served.system.probe_in()).min()
+}

@@ -1,0 +1,321 @@
+//! The systems that steps depend on, as the workers of this process see them.
+//!
+//! Who wants to call one needs a [`Place`]. How many there are at once is the allowance's business,
+//! whether there are any the breaker's, of which a copy is kept here; `document` keeps it in step
+//! with the one that all processes share. Nothing here decides anything about a task.
+
+mod allowance;
+mod call;
+mod document;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use self::allowance::Allowance;
+pub(super) use self::call::NOTE;
+use self::document::Unwritten;
+pub(crate) use self::document::breaker_of;
+use super::mail::StoreClock;
+use crate::breaker::{Admission, Breaker, Call, Probe, SystemPolicy};
+use crate::store::StateStore;
+
+/// After the store failed: how long no probe is begun.
+const AWAY: Duration = Duration::from_secs(1);
+
+/// All systems that this process knows.
+pub(crate) struct Systems {
+    store: Arc<dyn StateStore>,
+    known: Mutex<BTreeMap<String, Arc<System>>>,
+    /// The number by which a heartbeat told of the documents when they were last read.
+    read_at: AtomicU64,
+    common: Arc<Common>,
+}
+
+/// What the systems of a process share.
+#[derive(Debug)]
+struct Common {
+    /// Counts the occasions on which a claim of parked tasks may bring more than the last one.
+    occasions: watch::Sender<u64>,
+    /// How many steps run at once in this process.
+    slots: AtomicUsize,
+}
+
+/// One system.
+#[derive(Debug)]
+pub(crate) struct System {
+    name: String,
+    common: Arc<Common>,
+    view: Mutex<View>,
+    /// Held while its document is written: what ends meanwhile is written together.
+    writing: tokio::sync::Mutex<()>,
+}
+
+/// How a system stands, as far as is known here.
+#[derive(Debug)]
+struct View {
+    breaker: Breaker,
+    /// The version of the document that it is the body of, if there is one.
+    version: Option<u64>,
+    clock: StoreClock,
+    allowance: Allowance,
+    /// Calls that ended and are not in the document.
+    unwritten: Unwritten,
+    /// Tasks are known to wait on its routes.
+    backlogged: bool,
+    /// A step of this process is to be the next probe, or is.
+    probing: bool,
+    /// Nobody was found to probe with, so that there is no looking before this.
+    nobody_until: Option<Instant>,
+    /// The store failed, so that there is no probing before this.
+    away_until: Option<Instant>,
+}
+
+/// The right to make one call to a system; given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    system: Arc<System>,
+    right: Right,
+}
+
+#[derive(Debug)]
+enum Right {
+    /// One of the calls that are made at once.
+    Call,
+    /// To be the probe, if no other process is quicker; then the permit.
+    Probe(Option<Probe>),
+}
+
+impl Systems {
+    pub(crate) fn new(
+        store: Arc<dyn StateStore>,
+        policies: impl IntoIterator<Item = (String, SystemPolicy)>,
+    ) -> Self {
+        let slots = AtomicUsize::new(0);
+        let common = Arc::new(Common { occasions: watch::Sender::new(0), slots });
+        let known = policies.into_iter().map(|(name, policy)| {
+            let system = System::new(name.clone(), &policy, common.clone());
+            (name, Arc::new(system))
+        });
+        Self { known: Mutex::new(known.collect()), store, read_at: AtomicU64::new(0), common }
+    }
+
+    /// One system, whether or not a template names it.
+    pub(crate) fn get(&self, name: &str) -> Arc<System> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(system) = known.get(name) {
+            return system.clone();
+        }
+        let (policy, common) = (SystemPolicy::default(), self.common.clone());
+        let system = Arc::new(System::new(name.to_owned(), &policy, common));
+        known.insert(name.to_owned(), system.clone());
+        system
+    }
+
+    /// All systems.
+    pub(crate) fn all(&self) -> Vec<Arc<System>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.values().cloned().collect()
+    }
+
+    /// So many steps run at once in this process: a system that may have so many calls has no limit.
+    pub(super) fn set_slots(&self, slots: usize) {
+        self.common.slots.store(slots, Ordering::Relaxed);
+    }
+
+    /// Tells when parked tasks may be claimed that could not be before.
+    pub(super) fn occasions(&self) -> watch::Receiver<u64> {
+        self.common.occasions.subscribe()
+    }
+}
+
+impl System {
+    fn new(name: String, policy: &SystemPolicy, common: Arc<Common>) -> Self {
+        let view = View {
+            breaker: Breaker::default(),
+            version: None,
+            clock: StoreClock::told(Timestamp::UNIX_EPOCH),
+            allowance: Allowance::new(policy),
+            unwritten: Unwritten::default(),
+            backlogged: false,
+            probing: false,
+            nobody_until: None,
+            away_until: None,
+        };
+        Self { name, common, view: Mutex::new(view), writing: tokio::sync::Mutex::default() }
+    }
+
+    fn view(&self) -> MutexGuard<'_, View> {
+        // Nothing below panics half-way through a change.
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn slots(&self) -> usize {
+        self.common.slots.load(Ordering::Relaxed)
+    }
+
+    fn arise(&self) {
+        self.common.occasions.send_modify(|count| *count += 1);
+    }
+
+    /// A place for a step that is about to start; `None`: it is to be parked.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        policy: &SystemPolicy,
+        clock: StoreClock,
+    ) -> Option<Place> {
+        let mut view = self.view();
+        view.clock = clock;
+        view.allowance.follow(policy);
+        let right = match view.breaker.admission(clock.now()) {
+            Admission::Go => view.allowance.take(self.slots()).then_some(Right::Call),
+            Admission::Probe if view.may_probe() => {
+                view.probing = true;
+                Some(Right::Probe(None))
+            }
+            Admission::Probe | Admission::Wait(_) => None,
+        };
+        if right.is_none() {
+            view.backlogged = true;
+            view.nobody_until = None;
+        }
+        right.map(|right| Place { system: self.clone(), right })
+    }
+
+    /// Whether its parked tasks are to be claimed by themselves, no more than there are places.
+    pub(super) fn is_set_apart(&self) -> bool {
+        let view = self.view();
+        let limited = view.backlogged && !view.allowance.is_unlimited(self.slots());
+        view.breaker.is_open() || limited
+    }
+
+    /// Places for parked tasks that are about to be claimed.
+    pub(super) fn take_places(self: &Arc<Self>, most: usize) -> Vec<Place> {
+        let mut view = self.view();
+        let now = view.clock.now();
+        let rights: Vec<_> = match view.breaker.admission(now) {
+            Admission::Go => {
+                let slots = self.slots();
+                let taken = (0..most).take_while(|_| view.allowance.take(slots));
+                taken.map(|_| Right::Call).collect()
+            }
+            Admission::Probe if most > 0 && view.may_look() => {
+                view.probing = true;
+                vec![Right::Probe(None)]
+            }
+            Admission::Probe | Admission::Wait(_) => Vec::new(),
+        };
+        drop(view);
+        let system = || self.clone();
+        rights.into_iter().map(|right| Place { system: system(), right }).collect()
+    }
+
+    /// A claim brought fewer tasks than there were places: no more wait.
+    pub(super) fn found_too_few(&self) {
+        let mut view = self.view();
+        view.backlogged = false;
+        if view.breaker.is_open() {
+            let interval = view.allowance.policy().probe_interval;
+            view.nobody_until = Some(Instant::now() + interval);
+        }
+    }
+
+    /// A task now waits on one of its routes.
+    pub(super) fn has_waiting(&self) {
+        let mut view = self.view();
+        view.backlogged = true;
+        let looked_in_vain = view.nobody_until.take().is_some();
+        let free = !view.breaker.is_open() && view.allowance.has_free();
+        drop(view);
+        if looked_in_vain || free {
+            self.arise();
+        }
+    }
+
+    /// How long until a parked task should be claimed to probe with.
+    pub(super) fn probe_in(&self) -> Option<Duration> {
+        let view = self.view();
+        if view.probing {
+            return None;
+        }
+        let due = view.breaker.next_probe()?.duration_since(view.clock.now());
+        let due = Duration::try_from(due).unwrap_or_default();
+        let not_before = [view.nobody_until, view.away_until].into_iter().flatten().max();
+        let wait = not_before.map(|at| at.saturating_duration_since(Instant::now()));
+        Some(due.max(wait.unwrap_or_default()))
+    }
+
+    /// A call succeeded. That is written with the next failure, or not at all.
+    fn note_success(&self, policy: &SystemPolicy) {
+        let mut view = self.view();
+        if view.breaker.is_open() {
+            return;
+        }
+        let call = Call { at: view.clock.now(), failed: false };
+        view.unwritten.note(call, policy);
+        let wanted = view.backlogged;
+        view.allowance.succeeded(wanted);
+        if wanted && view.allowance.is_unlimited(self.slots()) {
+            // Its tasks are claimed like all others again.
+            view.backlogged = false;
+            drop(view);
+            self.arise();
+        }
+    }
+
+    /// Why its breaker is open.
+    fn reason(&self) -> Option<String> {
+        self.view().breaker.cause().map(ToString::to_string)
+    }
+
+    /// The store failed: no probe for a moment.
+    fn stay_away(&self) {
+        self.view().away_until = Some(Instant::now() + AWAY);
+    }
+}
+
+impl View {
+    fn may_probe(&self) -> bool {
+        !self.probing && self.away_until.is_none_or(|at| at <= Instant::now())
+    }
+
+    fn may_look(&self) -> bool {
+        self.may_probe() && self.nobody_until.is_none_or(|at| at <= Instant::now())
+    }
+}
+
+impl Place {
+    pub(super) fn system(&self) -> &str {
+        &self.system.name
+    }
+
+    /// Whether it still is what is needed to make a call.
+    pub(super) fn still_fits(&self) -> bool {
+        self.system.view().breaker.is_open() == matches!(self.right, Right::Probe(_))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut view = self.system.view();
+        let wanted = match self.right {
+            Right::Call => {
+                view.allowance.give_back();
+                view.backlogged
+            }
+            Right::Probe(_) => {
+                view.probing = false;
+                true
+            }
+        };
+        drop(view);
+        if wanted {
+            self.system.arise();
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Systems that steps depend on: how workers leave one alone that is down, and come back to it.
+#![cfg(feature = "testing")]
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub)]
+
+mod bank;
+mod operators;
+mod outage;
+mod trouble;
