@@ -25,9 +25,9 @@ use crate::store::StateStore;
 use crate::{Action, ActionKind, MemoryStore};
 
 /// So many tasks are raced at once, in one commit of each side.
-const FIELD: usize = 25;
+const FIELD: usize = 50;
 /// So often at each of ten stages: a thousand races of an action against a rival.
-const HEATS: usize = 4;
+const HEATS: usize = 2;
 
 /// Races one kind of action against every rival, on a store that `fresh` makes.
 ///
