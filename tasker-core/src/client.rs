@@ -15,15 +15,17 @@ use crate::status::{self, HistoryEntry, TaskStatus};
 use crate::store::{StateStore, StoreError, TaskQuery, TaskSummary};
 use crate::{TaskId, Why};
 
+mod bulk;
 mod deploy;
 mod escalations;
 mod operate;
 mod submit;
 mod systems;
 
+pub use bulk::{RetriedPage, RetryFilter};
 pub use deploy::{Lack, Stranded, StrandedCursor, StrandedPage};
 pub use escalations::{EscalateError, EscalationCursor, EscalationPage, EscalationQuery};
-pub use operate::{OperateError, Operator, RetriedPage};
+pub use operate::{OperateError, Operator};
 pub use submit::{Receipt, SubmitError, TaskRequest};
 
 /// A handle on one store and the kinds of task that this process knows. Cheap to clone.

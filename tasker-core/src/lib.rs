@@ -107,8 +107,8 @@ pub use async_trait::async_trait;
 pub use breaker::{SystemPolicy, SystemStatus};
 pub use client::{
     EscalateError, EscalationCursor, EscalationPage, EscalationQuery, Lack, OperateError, Operator,
-    Receipt, RetriedPage, Stranded, StrandedCursor, StrandedPage, SubmitError, TaskRequest, Tasker,
-    TaskerBuilder, WaitError,
+    Receipt, RetriedPage, RetryFilter, Stranded, StrandedCursor, StrandedPage, SubmitError,
+    TaskRequest, Tasker, TaskerBuilder, WaitError,
 };
 pub use engine::{Worker, WorkerBuilder};
 pub use escalation::{Escalation, EscalationSink, EscalationState, Incident, SinkError};

@@ -8,9 +8,9 @@ use std::time::Duration;
 use serde_json::json;
 use tasker_core::decide::Refused;
 use tasker_core::{
-    Action, EventKind, Json, MemoryStore, OnFailure, OperateError, Operator, RetryPolicy,
-    StepContext, StepError, StepState, StepTemplate, TaskCause, TaskId, TaskQuery, TaskRequest,
-    TaskState, TaskStatus, TaskTemplate, Tasker, Workflow, step_fn,
+    Action, EventKind, Json, MemoryStore, OnFailure, OperateError, Operator, RetryFilter,
+    RetryPolicy, StepContext, StepError, StepState, StepTemplate, TaskCause, TaskId, TaskQuery,
+    TaskRequest, TaskState, TaskStatus, TaskTemplate, Tasker, Timestamp, Workflow, step_fn,
 };
 use tokio::sync::Notify;
 
@@ -351,10 +351,24 @@ async fn failed_tasks_are_retried_in_bulk_page_by_page() {
     }
     shop.is_open.store(true, Ordering::SeqCst);
     let operator = alice().once("the gateway is back");
+    let none_fits = [
+        RetryFilter { failed_step: Some("write".to_owned()), ..RetryFilter::default() },
+        RetryFilter { error_code: Some("DECLINED".to_owned()), ..RetryFilter::default() },
+        RetryFilter { until: Some(Timestamp::UNIX_EPOCH), ..RetryFilter::default() },
+        RetryFilter {
+            tasks: TaskQuery { state: Some(TaskState::Cancelled), ..TaskQuery::default() },
+            ..RetryFilter::default()
+        },
+    ];
+    for filter in none_fits {
+        let page = tasker.retry_all(&filter, &operator).await.unwrap();
+        assert!(page.outcomes.is_empty(), "{filter:?}: {page:?}");
+    }
     let (mut before, mut retried) = (None, Vec::new());
     loop {
-        let query = TaskQuery { before, limit: 2, ..TaskQuery::default() };
-        let page = tasker.retry_all(query, &operator).await.unwrap();
+        let tasks = TaskQuery { before, limit: 2, ..TaskQuery::default() };
+        let filter = RetryFilter { tasks, ..RetryFilter::default() };
+        let page = tasker.retry_all(&filter, &operator).await.unwrap();
         assert_eq!(page.retried(), page.outcomes.len());
         retried.extend(page.outcomes.iter().map(|(id, _)| *id));
         before = page.next;

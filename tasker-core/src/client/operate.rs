@@ -5,8 +5,8 @@ use crate::decide::{self, Decision, Order, Refused};
 use crate::history::Author;
 use crate::snapshot::Snapshot;
 use crate::status::TaskStatus;
-use crate::store::{Applied, Committed, StoreError, StoredTask, TaskQuery};
-use crate::{Action, TaskId, TaskState};
+use crate::store::{Applied, Committed, StoreError, StoredTask};
+use crate::{Action, TaskId};
 
 /// Who acts on a task, and why; both are kept in its history.
 ///
@@ -73,23 +73,6 @@ pub enum OperateError {
     /// [key](Operator::once).
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// A page of tasks that were to be retried.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct RetriedPage {
-    /// The failed tasks that were found, newest first, and why one was not retried.
-    pub outcomes: Vec<(TaskId, Result<(), OperateError>)>,
-    /// Where the next page goes on: the `before` of its query. `None` if this was the last one.
-    pub next: Option<TaskId>,
-}
-
-impl RetriedPage {
-    /// How many tasks were retried.
-    pub fn retried(&self) -> usize {
-        self.outcomes.iter().filter(|(_, outcome)| outcome.is_ok()).count()
-    }
 }
 
 /// How often an action is decided anew when others move the task at the same time.
@@ -193,32 +176,6 @@ impl Tasker {
         operator: &Operator,
     ) -> Result<TaskStatus, OperateError> {
         self.operate(task, Action::Retry, operator).await
-    }
-
-    /// Retries the failed tasks of a page of a list, each by itself; the query's state is ignored.
-    ///
-    /// Go on with [`RetriedPage::next`] as the query's `before`. With a [key](Operator::once) the
-    /// whole may be begun anew after a crash: tasks that were retried under it and have failed
-    /// again are left alone. A [version](Operator::expecting) makes no sense here.
-    ///
-    /// # Errors
-    /// The store could not list the tasks; nothing was done. What becomes of each task is in the
-    /// page.
-    pub async fn retry_all(
-        &self,
-        filter: TaskQuery,
-        operator: &Operator,
-    ) -> Result<RetriedPage, StoreError> {
-        let query = TaskQuery { state: Some(TaskState::Error), ..filter };
-        let size = query.page_size();
-        let page = self.shared.store.find(query).await?;
-        let next = page.last().filter(|_| page.len() == size).map(|last| last.id);
-        let mut outcomes = Vec::with_capacity(page.len());
-        for task in page {
-            let outcome = self.retry(task.id, operator).await;
-            outcomes.push((task.id, outcome.map(|_| ())));
-        }
-        Ok(RetriedPage { outcomes, next })
     }
 
     async fn load(&self, task: TaskId) -> Result<StoredTask, OperateError> {

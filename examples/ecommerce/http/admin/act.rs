@@ -7,15 +7,15 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use tasker::decide::Refused;
-use tasker::store::StoreError;
 use tasker::{
-    Action, ActionKind, ContextFault, OperateError, TaskId, TaskQuery, TaskState, TaskStatus,
+    Action, ActionKind, ContextFault, OperateError, RetryFilter, TaskId, TaskQuery, TaskState,
+    TaskStatus,
 };
 
 use super::super::body::{Body, idempotency_key};
 use super::super::error::{ApiError, Detail};
 use super::super::{OrderTask, Web};
-use super::{LOOKED_THROUGH, invalid, operator};
+use super::{invalid, operator};
 use crate::checkout::restore;
 
 /// An action as it is asked for.
@@ -155,50 +155,44 @@ pub(in super::super) async fn retry_many(
 ) -> Result<Json<Retried>, ApiError> {
     let mut operator = operator(&filter.actor, &filter.reason)?;
     operator.key = idempotency_key(&headers)?;
-    let limit = filter.limit.unwrap_or(RETRIED).min(RETRIED);
+    let most = filter.limit.unwrap_or(RETRIED).min(RETRIED);
     let mut done = Retried { retried: 0, refused: Vec::new() };
-    for task_id in filter.find(&web, limit).await? {
-        match web.tasker.retry(task_id, &operator).await {
-            Ok(_) => done.retried += 1,
-            Err(OperateError::Store(error)) => return Err(error.into()),
-            Err(error) => done.refused.push(NotRetried { task_id, error: error.to_string() }),
+    for state in [TaskState::Error, TaskState::Compensated] {
+        let mut wanted = filter.of(state);
+        loop {
+            // No more than are still to be retried are looked at: all of them may fit.
+            wanted.tasks.limit = most.saturating_sub(done.retried + done.refused.len());
+            if wanted.tasks.limit == 0 {
+                return Ok(Json(done));
+            }
+            let page = web.tasker.retry_all(&wanted, &operator).await?;
+            for (task_id, outcome) in page.outcomes {
+                match outcome {
+                    Ok(()) => done.retried += 1,
+                    Err(OperateError::Store(error)) => return Err(error.into()),
+                    Err(error) => {
+                        done.refused.push(NotRetried { task_id, error: error.to_string() });
+                    }
+                }
+            }
+            wanted.tasks.before = page.next;
+            if page.next.is_none() {
+                break;
+            }
         }
     }
     Ok(Json(done))
 }
 
 impl Filter {
-    /// The latest failed orders that fit.
-    async fn find(&self, web: &Web, limit: usize) -> Result<Vec<TaskId>, StoreError> {
-        let mut found = Vec::new();
-        for state in [TaskState::Error, TaskState::Compensated] {
-            let limit = LOOKED_THROUGH;
-            let query = TaskQuery { state: Some(state), limit, ..TaskQuery::default() };
-            for task in web.tasker.find(query).await? {
-                let placed = self.after.is_none_or(|after| task.created_at > after)
-                    && self.before.is_none_or(|before| task.created_at < before);
-                if placed && self.fits(web, task.id).await? {
-                    found.push(task.id);
-                }
-            }
+    fn of(&self, state: TaskState) -> RetryFilter {
+        RetryFilter {
+            tasks: TaskQuery { state: Some(state), ..TaskQuery::default() },
+            failed_step: self.failed_step.clone(),
+            error_code: self.error_code.clone(),
+            from: self.after,
+            until: self.before,
         }
-        found.sort_by_key(|task| std::cmp::Reverse(*task));
-        found.truncate(limit);
-        Ok(found)
-    }
-
-    async fn fits(&self, web: &Web, task: TaskId) -> Result<bool, StoreError> {
-        if self.failed_step.is_none() && self.error_code.is_none() {
-            return Ok(true);
-        }
-        let Some(task) = web.tasker.status(task).await? else { return Ok(false) };
-        let is = |wanted: &Option<String>, found: &str| {
-            wanted.as_ref().is_none_or(|wanted| wanted == found)
-        };
-        Ok(task.failed_steps().any(|step| {
-            let code = step.failure.as_ref().map_or("", |failure| &failure.code);
-            is(&self.failed_step, &step.name) && is(&self.error_code, code)
-        }))
     }
 }
 

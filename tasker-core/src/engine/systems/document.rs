@@ -149,7 +149,7 @@ impl System {
         for _ in 0..TRIES {
             let (before, version, now) = {
                 let view = self.view();
-                (view.breaker.clone(), view.version, view.clock.now())
+                (view.breaker.clone(), view.version, to_the_millisecond(view.clock.now()))
             };
             let mut after = before.clone();
             let answer = change(&mut after, now);
@@ -245,6 +245,11 @@ impl System {
             self.arise();
         }
     }
+}
+
+/// People read the times of a breaker: no more of them than they care for.
+fn to_the_millisecond(at: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at)
 }
 
 /// What the document of a system says.
