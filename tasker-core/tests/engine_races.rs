@@ -19,7 +19,7 @@ const ROUNDS: usize = 20;
 /// So many are raced at once: a thousand of each kind of action.
 const FIELD: usize = 50;
 /// How often an operator that is refused tries again.
-const PATIENCE: usize = 100;
+const PATIENCE: usize = 40;
 
 /// Two steps, of which the second ends once there is a permit; every other task fails by it.
 fn workflow(started: &Arc<Semaphore>, gate: &Arc<Semaphore>) -> Workflow {
@@ -36,7 +36,11 @@ fn workflow(started: &Arc<Semaphore>, gate: &Arc<Semaphore>) -> Workflow {
             started.add_permits(1);
             gate.acquire().await.unwrap().forget();
             let number: usize = step.context()?;
-            if number % 2 == 0 { Ok(()) } else { Err(StepError::permanent("ODD", "it is odd")) }
+            if number.is_multiple_of(2) {
+                Ok(())
+            } else {
+                Err(StepError::permanent("ODD", "it is odd"))
+            }
         }
     });
     Workflow::new(template)
@@ -83,7 +87,7 @@ async fn every_action_races_the_end_of_a_step() {
             tokio::time::timeout(LONG, at_the_gate).await.unwrap().unwrap().forget();
             // What runs again finds the gate open. Who comes first mostly wins.
             let open = || gate.add_permits(100 * FIELD);
-            if round % 2 == 0 {
+            if round.is_multiple_of(2) {
                 open();
             }
             let mut operators = JoinSet::new();
