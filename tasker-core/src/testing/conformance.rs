@@ -215,6 +215,9 @@ macro_rules! store_conformance {
                 with its holder.",
             a_row_that_exists_is_not_offered: "One of whose rows (or the row that one of its \
                 offers is for) exists already, is left out whole.",
+            a_change_may_assume_that_a_row_does_not_exist: "Where the change lets the task go they \
+                are withdrawn at once, and say no more than that none of the rows that they are \
+                for may exist.",
             an_offer_is_of_one_row: "The author holds the offer of this step for this row.",
             a_released_task_withdraws_its_offers: "All but `Keep` withdraw its offers.",
             an_ended_task_withdraws_its_offers: "All but `Keep` withdraw its offers.",

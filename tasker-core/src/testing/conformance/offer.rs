@@ -195,6 +195,22 @@ pub(super) async fn a_row_that_exists_is_not_offered(handles: Handles) {
     assert_eq!(help(store, helper, &template).await.len(), 0, "it was left out whole");
 }
 
+pub(super) async fn a_change_may_assume_that_a_row_does_not_exist(handles: Handles) {
+    let (store, template) = (&*handles.here, template("assumed"));
+    let (owner, helper) = (living(store).await, living(store).await);
+    let task = owned(store, owner, &template).await;
+    let orders = |offers| {
+        let queued = queue(&template, Duration::ZERO);
+        TaskChange { offers, ..operated(&task, vec![cancelled(1)], queued) }
+    };
+    apply(store, &by(owner), change(&task, vec![completed(FIRST, 1)], Then::Keep)).await;
+    let settled_since = orders(vec![offer(&template, FIRST, &[])]);
+    refuse(&*handles.there, &operator(), settled_since).await;
+    assert_eq!(load(store, task.id).await.version, task.version, "it was left out whole");
+    apply(&*handles.there, &operator(), orders(vec![offer(&template, THIRD, &[])])).await;
+    assert!(help(store, helper, &template).await.is_empty(), "and nothing was offered");
+}
+
 pub(super) async fn a_released_task_withdraws_its_offers(handles: Handles) {
     let (store, template) = (&*handles.here, template("released"));
     let (owner, helper) = (living(store).await, living(store).await);
