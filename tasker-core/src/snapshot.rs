@@ -259,9 +259,18 @@ impl Snapshot {
         if self.rounds == 0 {
             return 0;
         }
-        let above = self.template.dag().ancestors(index);
-        let own = self.steps[index.get()].rounds();
-        above.into_iter().fold(own, |sum, above| sum + self.steps[above.get()].rounds())
+        let dag = self.template.dag();
+        let mut sum = self.steps[index.get()].rounds();
+        // Every start of a step that runs again comes by here: a set would be too slow.
+        let mut seen = vec![false; self.steps.len()];
+        let mut open = dag.parents(index).to_vec();
+        while let Some(above) = open.pop() {
+            if !std::mem::replace(&mut seen[above.get()], true) {
+                sum += self.steps[above.get()].rounds();
+                open.extend_from_slice(dag.parents(above));
+            }
+        }
+        sum
     }
 
     /// Whether a step failed for good and takes the task with it; while the task compensates,

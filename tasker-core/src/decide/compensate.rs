@@ -1,7 +1,7 @@
 //! Which steps are undone when a task has failed for good, and in which order.
 
 use crate::snapshot::{Outcome, Snapshot, Step, Undone};
-use crate::{StepIndex, StepTemplate, TaskTemplate};
+use crate::{StepTemplate, TaskTemplate};
 
 /// Whether what a step did, or may have done, is to be undone.
 ///
@@ -22,16 +22,17 @@ pub(super) fn is_called_for(task: &Snapshot) -> bool {
     steps.into_iter().any(|(template, step)| takes_part(template, step))
 }
 
-/// The steps among those that `take_part` whose turn it is to be undone, done or not: every step
-/// that rests on them, directly or through others, was.
-pub(crate) fn in_turn(template: &TaskTemplate, steps: &[Step], take_part: &[bool]) -> Vec<bool> {
+/// How many children of each step still keep it, and what it rests on, from being undone: those that
+/// are to be undone themselves and were not, given which steps `take_part`, and those that wait for
+/// such a step below them. It is the turn of a step that waits for none.
+pub(crate) fn waits_below(template: &TaskTemplate, steps: &[Step], take_part: &[bool]) -> Vec<u32> {
     let dag = template.dag();
-    let mut clear = vec![true; steps.len()];
+    let mut waits = vec![0; steps.len()];
     for index in dag.topological_order().iter().rev() {
-        let undone =
-            |step: &StepIndex| !take_part[step.get()] || steps[step.get()].undone() == Undone::Yes;
-        let children = dag.children(*index);
-        clear[index.get()] = children.iter().all(|child| clear[child.get()] && undone(child));
+        let undone = !take_part[index.get()] || steps[index.get()].undone() == Undone::Yes;
+        if waits[index.get()] > 0 || !undone {
+            dag.parents(*index).iter().for_each(|parent| waits[parent.get()] += 1);
+        }
     }
-    clear
+    waits
 }

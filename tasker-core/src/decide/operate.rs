@@ -4,13 +4,13 @@ mod plan;
 mod refused;
 mod steps;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use self::plan::Plan;
 pub use self::refused::{Illegal, Refused};
-use super::start::offers;
 use crate::action::{Action, ActionKind};
 use crate::history::{Aspect, Occurrence, Operation, OrderKey, Transition};
 use crate::snapshot::Snapshot;
@@ -158,15 +158,28 @@ fn carry_out(
 ///
 /// An owner records the ends of steps without moving the version. An offer is for a row to come, so
 /// the change conflicts if one of them has ended since; it is withdrawn by the change itself, which
-/// takes the task from its owner. Only running again from a step looks at more than it writes:
-/// which steps rest on it and have begun, and whether others failed.
+/// takes the task from its owner. Only two actions look at more than they write: to run again from
+/// a step, at which steps rest on it and have begun, and whether others failed; to skip one that
+/// has not begun, at what that waits for.
 fn unsettled(task: &Snapshot, kind: ActionKind, plan: &Plan) -> Vec<NewOffer> {
-    if kind != ActionKind::RetryFrom || task.state() != TaskState::InProgress {
+    if task.state() != TaskState::InProgress {
         return Vec::new();
     }
-    let again = |step: &StepIndex| plan.rows.iter().any(|(again, _)| again == step);
-    let running: Vec<_> = task.ready().iter().copied().filter(|step| !again(step)).collect();
-    offers(task, &running)
+    let dag = task.template().dag();
+    let looked_at = match plan.rows.as_slice() {
+        _ if kind == ActionKind::RetryFrom => None,
+        [(step, Occurrence::Skipped { begun: false })] => Some(dag.ancestors(*step)),
+        _ => return Vec::new(),
+    };
+    let written: BTreeSet<_> = plan.rows.iter().map(|(step, _)| *step).collect();
+    let running = task.ready().iter().copied().filter(|step| !written.contains(step));
+    let running =
+        running.filter(|step| looked_at.as_ref().is_none_or(|looked_at| looked_at.contains(step)));
+    let offer = |step| {
+        let (seq, route) = (task.step(step).next_seq(), Route::of(task.template()));
+        NewOffer { step, seq, route, needs: Vec::new() }
+    };
+    running.map(offer).collect()
 }
 
 /// The side of a task that an action changes, as it stands.

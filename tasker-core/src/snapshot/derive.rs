@@ -1,5 +1,7 @@
 //! What follows from the logs of all steps together: who waits, who may run, what the task is at.
 
+use std::collections::BTreeSet;
+
 use super::{Outcome, Phase, Snapshot, Undone};
 use crate::decide::compensate;
 use crate::{OnFailure, StepIndex, StepState, TaskState};
@@ -69,8 +71,9 @@ impl Snapshot {
         let template = self.template.clone();
         let numbered = template.steps().iter().zip(&self.steps);
         let part: Vec<_> = numbered.map(|it| compensate::takes_part(it.0, it.1)).collect();
-        let in_turn = compensate::in_turn(&template, &self.steps, &part);
+        let waits_below = compensate::waits_below(&template, &self.steps, &part);
         for (at, step) in self.steps.iter_mut().enumerate() {
+            step.waits_below = waits_below[at];
             step.undoing = part[at];
             step.taken &= part[at] && step.undone() == Undone::No;
             step.state = match (part[at], step.undone(), step.outcome()) {
@@ -81,7 +84,7 @@ impl Snapshot {
                 }
                 (true, Undone::No, _) => {
                     self.open += 1;
-                    if in_turn[at] && !step.taken {
+                    if step.waits_below == 0 && !step.taken {
                         self.ready.insert(StepIndex(at as u32));
                     }
                     StepState::Compensating
@@ -109,17 +112,27 @@ impl Snapshot {
         self.template.step(index).on_failure == OnFailure::Continue
     }
 
-    /// The parents that hold a step up, while it is blocked; the steps that are to be undone before
-    /// it, while it is to be undone.
+    /// The parents that hold a step up, while it is blocked; while it is to be undone, the nearest
+    /// of those that are to be undone before it.
     pub(crate) fn waits_for(&self, index: StepIndex) -> Vec<StepIndex> {
         let dag = self.template.dag();
         if !self.steps[index.get()].undoing {
             let parents = dag.parents(index).iter().copied();
             return parents.filter(|parent| !self.lets_through(*parent)).collect();
         }
-        let below = (0u32..).map(StepIndex).zip(&self.steps);
-        let left = below.filter(|(_, step)| step.undoing && step.undone() != Undone::Yes);
-        left.map(|(below, _)| below).filter(|below| dag.rests_on(*below, index)).collect()
+        let (mut nearest, mut seen) = (BTreeSet::new(), BTreeSet::new());
+        let mut open = vec![index];
+        while let Some(next) = open.pop() {
+            for &child in dag.children(next) {
+                let step = &self.steps[child.get()];
+                if step.undoing && step.undone() != Undone::Yes {
+                    nearest.insert(child);
+                } else if step.waits_below > 0 && seen.insert(child) {
+                    open.push(child);
+                }
+            }
+        }
+        nearest.into_iter().collect()
     }
 
     fn cancel_steps(&mut self) {
@@ -158,12 +171,35 @@ impl Snapshot {
             }
             Outcome::Resolved | Outcome::Skipped => return self.derive(),
         };
-        self.open = self.open.saturating_sub(1);
-        self.ready.remove(&index);
-        self.parked.retain(|(parked, _)| *parked != index);
+        self.close(index);
         if released {
             self.release_children(index);
         }
+    }
+
+    /// The same for the end of an attempt to undo a step.
+    pub(super) fn follow_undoing(&mut self, index: StepIndex) {
+        self.untake(index);
+        let step = &mut self.steps[index.get()];
+        match step.undone() {
+            Undone::No => self.make_ready(index),
+            Undone::Failed => {
+                step.state = StepState::Error;
+                self.failed += 1;
+                self.close(index);
+            }
+            Undone::Yes => {
+                step.state = StepState::Compensated;
+                self.close(index);
+                self.release_parents(index);
+            }
+        }
+    }
+
+    fn close(&mut self, index: StepIndex) {
+        self.open = self.open.saturating_sub(1);
+        self.ready.remove(&index);
+        self.parked.retain(|(parked, _)| *parked != index);
     }
 
     pub(super) fn make_ready(&mut self, index: StepIndex) {
@@ -182,6 +218,26 @@ impl Snapshot {
             if step.waiting_for == 0 && step.state == StepState::Blocked {
                 step.state = StepState::Ready;
                 self.ready.insert(child);
+            }
+        }
+    }
+
+    /// Tells what a step rests on that it is undone.
+    fn release_parents(&mut self, index: StepIndex) {
+        let template = self.template.clone();
+        let mut open = vec![index];
+        while let Some(next) = open.pop() {
+            for &parent in template.dag().parents(next) {
+                let step = &mut self.steps[parent.get()];
+                step.waits_below = step.waits_below.saturating_sub(1);
+                if step.waits_below > 0 {
+                    continue;
+                }
+                if !step.undoing || step.undone() == Undone::Yes {
+                    open.push(parent);
+                } else if step.undone() == Undone::No {
+                    self.ready.insert(parent);
+                }
             }
         }
     }

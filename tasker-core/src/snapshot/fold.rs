@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Outcome, Phase, Snapshot};
+use super::{Outcome, Phase, Snapshot, Undone};
 use crate::TaskState;
 use crate::history::{Occurrence, Operation, Transition};
 use crate::store::StoredTask;
@@ -51,15 +51,24 @@ impl Snapshot {
         // A damaged history must not take down who reads it.
         let Some(step) = self.steps.get(index.get()) else { return };
         let runs = step.outcome() == Outcome::Open && step.waiting_for == 0;
+        let undoes = step.undoing && step.undone() == Undone::No && step.waits_below == 0;
         self.lost = 0;
         self.fold(row, at);
-        let ends = matches!(row.what, Occurrence::Completed { .. } | Occurrence::Failed { .. });
-        let forward = self.phase == Phase::Forward && self.state != TaskState::Cancelled;
-        if ends && runs && forward && !*stale {
-            self.follow(index);
-        } else {
-            self.untake(index);
-            *stale = true;
+        let moves = self.state != TaskState::Cancelled && !*stale;
+        match (self.phase, &row.what) {
+            (Phase::Forward, Occurrence::Completed { .. } | Occurrence::Failed { .. })
+                if runs && moves =>
+            {
+                self.follow(index);
+            }
+            (
+                Phase::Compensating,
+                Occurrence::Compensated | Occurrence::CompensationFailed { .. },
+            ) if undoes && moves => self.follow_undoing(index),
+            _ => {
+                self.untake(index);
+                *stale = true;
+            }
         }
     }
 

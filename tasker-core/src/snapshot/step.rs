@@ -18,6 +18,9 @@ pub struct Step {
     pub(super) undoing: bool,
     /// Parents that have not succeeded yet.
     pub(super) waiting_for: u32,
+    /// While the task compensates: children that [keep it](crate::decide::compensate::waits_below)
+    /// from being undone.
+    pub(super) waits_below: u32,
     log: Log,
 }
 
@@ -103,6 +106,7 @@ impl Step {
             taken: false,
             undoing: false,
             waiting_for: 0,
+            waits_below: 0,
             log: Log::default(),
         }
     }
@@ -143,8 +147,10 @@ impl Step {
                 log.back.reopen();
             }
             Occurrence::Reopened => {
-                // Only what had begun is reopened, and what was undone has no effect any more.
-                log.touched = log.undone == Undone::No;
+                // Only what had begun is reopened, or was skipped; and what was undone has no effect
+                // any more.
+                log.touched |= log.outcome != Outcome::Skipped;
+                log.touched &= log.undone == Undone::No;
                 log.undone = Undone::No;
                 log.outcome = Outcome::Open;
                 log.fell_back = false;

@@ -221,7 +221,13 @@ impl Task<'_> {
                 (self.undoing, self.cancelled) = (true, false);
             }
             Event::Retried => self.retried(),
-            Event::RetriedStep { step } => self.again(step),
+            Event::RetriedStep { step } => {
+                // What ran without it may have been cut off.
+                let mut all = self.below(step);
+                all.retain(|it| self.optional(step) && self.may_have_begun(*it));
+                all.insert(step);
+                all.into_iter().for_each(|it| self.again(it));
+            }
             Event::RetriedFrom { step } => {
                 let mut all = self.below(step);
                 all.retain(|it| self.may_have_begun(*it));
@@ -310,7 +316,7 @@ impl Task<'_> {
             (it.undone, it.undo_counted, it.undo_ready_at) = (None, 0, None);
             return;
         }
-        it.begun = it.undone.is_none();
+        it.begun = it.undone.is_none() && (it.begun || it.came != Came::Skipped);
         (it.came, it.has_result, it.fell_back) = (Came::Open, false, false);
         (it.counted, it.ready_at) = (0, None);
         (it.undone, it.undo_counted, it.undo_ready_at) = (None, 0, None);

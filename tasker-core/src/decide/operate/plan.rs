@@ -127,7 +127,7 @@ pub(super) fn not_undone(task: &Snapshot) -> Vec<StepIndex> {
     indices(task).filter(failed).collect()
 }
 
-fn reopened(steps: impl IntoIterator<Item = StepIndex>) -> Vec<(StepIndex, Occurrence)> {
+pub(super) fn reopened(steps: impl IntoIterator<Item = StepIndex>) -> Vec<(StepIndex, Occurrence)> {
     steps.into_iter().map(|step| (step, Occurrence::Reopened)).collect()
 }
 

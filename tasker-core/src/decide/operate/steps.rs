@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::plan::{Plan, fatal, not_undone};
+use super::plan::{Plan, fatal, not_undone, reopened};
 use super::refused::{Refused, instead};
 use crate::action::Action;
 use crate::history::{Occurrence, unstorable};
@@ -60,20 +60,25 @@ fn retry(task: &Snapshot, action: &Action, step: StepIndex) -> Result<Plan, Refu
             if task.step(step).outcome() != Outcome::Failed {
                 return illegal("only a step that failed can, and others be run from again");
             }
+            if task.state() == TaskState::Error {
+                others_have_not_failed(task, action, step, &fatal(task), &[step].into())?;
+            }
+            let plan = Plan::to(back_to_work(task.state()));
+            if !task.is_optional(step) {
+                return Ok(plan.at(step, again));
+            }
             let below = with_begun_descendants(task, &[step]);
             let begun = |below: &StepIndex| {
                 let below = task.step(*below);
                 below.outcome() != Outcome::Open || below.is_touched()
             };
-            if task.is_optional(step) && below.iter().filter(|it| **it != step).any(begun) {
+            if below.iter().filter(|it| **it != step).any(begun) {
                 return illegal(
                     "steps that rest on it have run without it, so run the task again from it",
                 );
             }
-            if task.state() == TaskState::Error {
-                others_have_not_failed(task, action, step, &fatal(task), &[step].into())?;
-            }
-            Ok(Plan::to(back_to_work(task.state())).at(step, again))
+            // Others may have begun without it and been cut off; they are to be undone all the same.
+            Ok(plan.at(step, reopened(below)))
         }
         _ => illegal(instead(task)),
     }
@@ -100,8 +105,7 @@ fn retry_from(task: &Snapshot, action: &Action, step: StepIndex) -> Result<Plan,
     if state != TaskState::Paused {
         others_have_not_failed(task, action, step, &fatal(task), &again)?;
     }
-    let rows = again.into_iter().map(|step| (step, Occurrence::Reopened)).collect();
-    Ok(Plan::to(back_to_work(state)).at(step, rows))
+    Ok(Plan::to(back_to_work(state)).at(step, reopened(again)))
 }
 
 /// Refuses where steps other than those that run again would keep the task from going on.
