@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tasker_core::history::Author;
@@ -12,8 +13,9 @@ use tasker_core::store::{
     DocumentsWritten, Heartbeat, NewTask, Renewed, StateStore, StoredTask, TaskChange,
 };
 use tasker_core::{
-    MemoryStore, StepContext, StepTemplate, StoreError, TaskId, TaskQuery, TaskRequest, TaskState,
-    TaskSummary, TaskTemplate, Tasker, WorkerId, Workflow, async_trait, step_fn,
+    Action, MemoryStore, Operator, StepContext, StepTemplate, StoreError, TaskId, TaskQuery,
+    TaskRequest, TaskState, TaskSummary, TaskTemplate, Tasker, WorkerId, Workflow, async_trait,
+    step_fn,
 };
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -44,6 +46,8 @@ enum LateClaim {
     Next,
     /// Has no effect at all.
     Fail,
+    /// The first that gets something is not answered.
+    Lose,
     OnItsWay(ClaimRequest),
 }
 
@@ -127,7 +131,15 @@ impl StateStore for Laggard {
             *self.slow_recovery.lock().unwrap() = None;
             return claimed;
         }
-        self.store.claim(request).await
+        let claimed = self.store.claim(request).await;
+        let mut late = self.late_claim.lock().unwrap();
+        let got = matches!(&claimed, Ok(Claimed::Work(work)) if !work.tasks.is_empty());
+        if got && matches!(*late, LateClaim::Lose) {
+            *late = LateClaim::None;
+            return away();
+        }
+        drop(late);
+        claimed
     }
 
     async fn commit(
@@ -260,11 +272,11 @@ async fn what_ends_while_a_commit_takes_long_has_ended_in_time() {
 #[tokio::test(start_paused = true)]
 async fn what_is_submitted_during_a_recovery_starts_once() {
     let store = Laggard::new();
-    let starts = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let starts = Arc::new(AtomicUsize::new(0));
     let template = TaskTemplate::builder("task").step(StepTemplate::new("step")).build().unwrap();
     let counted = starts.clone();
     let step = step_fn(move |_: StepContext| {
-        counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        counted.fetch_add(1, Ordering::SeqCst);
         async { Ok(()) }
     });
     let workflow = Workflow::new(template).step("step", step);
@@ -285,7 +297,52 @@ async fn what_is_submitted_during_a_recovery_starts_once() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     let task = only_task(&store).await.expect("it was submitted");
     assert_eq!(task.state, TaskState::Complete);
-    assert_eq!(starts.load(std::sync::atomic::Ordering::SeqCst), 1);
+    assert_eq!(starts.load(Ordering::SeqCst), 1);
     assert_eq!(worker.rejected_reports(), 0);
     worker.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_does_not_outlive_that_its_task_was_taken_away() {
+    let store = Laggard::new();
+    let template = TaskTemplate::builder("task");
+    let template = template.step(StepTemplate::new("pay").timeout(LONG).compensate_with("refund"));
+    let template = template.step(StepTemplate::new("look"));
+    let (paying, refunds) = (Arc::new(Notify::new()), Arc::new(AtomicU32::new(0)));
+    let (begun, refunded) = (paying.clone(), refunds.clone());
+    let pay = step_fn(move |_: StepContext| {
+        let begun = begun.clone();
+        async move {
+            begun.notify_one();
+            tokio::time::sleep(LONG / 2).await;
+            Ok(())
+        }
+    });
+    // Its end finds the task moved, while the payment runs on.
+    let look = step_fn(|_: StepContext| async {
+        tokio::time::sleep(A_MOMENT).await;
+        Ok(())
+    });
+    let refund = step_fn(move |_: StepContext| {
+        refunded.fetch_add(1, Ordering::SeqCst);
+        async { Ok(()) }
+    });
+    let workflow = Workflow::new(template.build().unwrap())
+        .step("pay", pay)
+        .step("refund", refund)
+        .step("look", look);
+    let tasker = Tasker::builder(store.clone()).register(workflow).build().unwrap();
+    let worker = tasker.worker().start();
+    let id = tasker.submit(TaskRequest::new("task", &()).unwrap()).await.unwrap().id;
+    paying.notified().await;
+    *store.late_claim.lock().unwrap() = LateClaim::Lose;
+    let alice = Operator::new("alice", "not wanted any more");
+    // Both before the worker hears of the first.
+    let desk = Tasker::builder(store.store.clone()).build().unwrap();
+    desk.cancel(id, &alice).await.unwrap();
+    desk.operate(id, Action::Compensate, &alice).await.unwrap();
+    let status = tasker.wait(id, LONG).await.unwrap();
+    assert_eq!(status.state, TaskState::Compensated);
+    assert_eq!(refunds.load(Ordering::SeqCst), 1, "that it was paid is no refund");
+    worker.shutdown(LONG).await;
 }

@@ -139,13 +139,18 @@ impl Owner {
                 self.clock = clock;
                 let OfferedStep { task, step, seq } = *offer;
                 let known = self.borrowed.get(&(task.id, step));
-                if known.is_some_and(|held| held.is_of(&incarnation) && held.settles(step, seq)) {
+                let same = |held: &Held| {
+                    let version = held.snapshot.version();
+                    held.is_of(&incarnation) && version == task.version && held.settles(step, seq)
+                };
+                if known.is_some_and(same) {
                     // Handed out again after an answer that was thought lost.
                     return self.core.release(1);
                 }
                 let registry = &self.core.shared.registry;
                 let held = Held::new(Snapshot::replay(&task), incarnation, registry);
-                if self.borrowed.insert((task.id, step), held).is_some() {
+                if let Some(old) = self.borrowed.insert((task.id, step), held) {
+                    old.cancellation.cancel();
                     self.core.release(1);
                 }
                 self.queue.push_back((task.id, step, Whose::Theirs));

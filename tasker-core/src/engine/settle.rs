@@ -299,18 +299,26 @@ impl Owner {
         }
     }
 
-    /// Goes on from what is stored; what runs, runs on.
+    /// Goes on from what is stored; what runs, runs on unless the task was taken away meanwhile.
     fn renew(&mut self, stored: &StoredTask) {
         let Some(held) = self.held.get_mut(&stored.id) else { return };
         let mut snapshot = Snapshot::replay(stored);
+        let before = held.shared_attempts();
+        if held.snapshot.version() != snapshot.version() {
+            // Somebody took it away, and it was claimed back: what runs has another input, or does
+            // what is to be undone by now.
+            held.cancellation.cancel();
+            let pending = held.pending;
+            *held = Held::new(snapshot, held.incarnation.clone(), &self.core.shared.registry);
+            held.pending = pending;
+            self.offered = self.offered.saturating_sub(before);
+            self.forget_queued(stored.id);
+            return self.decide_on(stored.id);
+        }
         // They are in the history that was read.
         held.arrived.clear();
-        // Offers are withdrawn when a task moves.
-        let unmoved = held.snapshot.version() == snapshot.version();
-        let before = held.shared_attempts();
         held.attempts.retain(|attempt| {
-            let here = attempt.input.is_some();
-            let wanted = (here || unmoved) && snapshot.step(attempt.step).next_seq() == attempt.seq;
+            let wanted = snapshot.step(attempt.step).next_seq() == attempt.seq;
             if wanted {
                 snapshot.take(attempt.step);
             }
