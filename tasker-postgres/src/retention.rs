@@ -43,6 +43,7 @@ const FAILED: &[TaskState] = &[TaskState::Error];
 impl PostgresStore {
     /// Deletes tasks that completed, were cancelled or compensated, or that a person has seen to,
     /// longer ago than this, with their history and their idempotency keys, and says how many.
+    /// Escalations that were raised for them and are resolved go with them.
     ///
     /// Failed tasks wait for a person: see [`delete_failed`](Self::delete_failed). The oldest go
     /// first, at most `batch` (1 to 10,000; some 500 do well) in one transaction. What somebody

@@ -11,8 +11,8 @@ use tasker_core::store::{
     Assumption, Collection, DocumentQuery, NewTask, StateStore, TaskChange, Then,
 };
 use tasker_core::{
-    Json, Operator, Priority, StepContext, StepError, StepTemplate, TaskId, TaskQuery, TaskRequest,
-    TaskState, TaskTemplate, Tasker, Worker, Workflow, step_fn,
+    Action, Json, Operator, Priority, StepContext, StepError, StepTemplate, TaskId, TaskQuery,
+    TaskRequest, TaskState, TaskTemplate, Tasker, Worker, Workflow, step_fn,
 };
 use tasker_postgres::PostgresStore;
 use tasker_postgres_kit::{Database, Server};
@@ -308,4 +308,24 @@ async fn what_needs_nobody_any_more_goes_with_its_alarm() {
         let alarm = store.read_documents(DocumentQuery::Keys { collection, keys }).await.unwrap();
         assert_eq!(alarm.found.is_empty(), gone, "{state}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_resolved_goes_with_its_task_and_what_is_open_stays() {
+    let place = Place::new().await;
+    let worker = place.worker();
+    let (closed, open) = (place.ended(false, "a").await, place.ended(false, "b").await);
+    let closes = Operator::new("ada", "seen to");
+    place.tasker.operate(closed, Action::Resolve, &closes).await.unwrap();
+    worker.shutdown(DEADLINE).await;
+    assert_eq!(place.count("document WHERE collection = 'escalation'").await, 2);
+    let mut deleted = 0;
+    while deleted < 2 {
+        // What ended in this very millisecond is not older than nothing.
+        deleted += place.store.delete_ended(Duration::ZERO, 10).await.unwrap();
+        deleted += place.store.delete_failed(Duration::ZERO, 10).await.unwrap();
+    }
+    let left = format!("document WHERE collection = 'escalation' AND key LIKE '{open}/%'");
+    assert_eq!(place.count(&left).await, 1);
+    assert_eq!(place.count("document WHERE collection = 'escalation'").await, 1);
 }

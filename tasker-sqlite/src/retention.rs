@@ -28,12 +28,15 @@ const ENDED: [TaskState; 4] = [
     TaskState::ResolvedManually,
 ];
 
+static ESCALATIONS: LazyLock<Bulk> =
+    LazyLock::new(|| Bulk::new(include_str!("../queries/delete_escalations.sql")));
 static ALARMS: LazyLock<Bulk> =
     LazyLock::new(|| Bulk::new(include_str!("../queries/delete_alarms.sql")));
 
 impl SqliteStore {
     /// Deletes tasks that completed, were cancelled or compensated, or that a person has seen to,
     /// longer ago than this, with their history and their idempotency keys, and says how many.
+    /// Escalations that were raised for them and are resolved go with them.
     ///
     /// Failed tasks wait for a person: see [`delete_failed`](Self::delete_failed). The oldest go
     /// first, at most `batch` (1 to 10,000; some 100 do well) at once, and other writes of this
@@ -142,6 +145,11 @@ async fn delete_batch(session: &mut Session<'_>, sweep: Sweep) -> Result<Swept, 
     if let Some(last) = last.filter(|_| !due.is_empty()) {
         session.run(include_str!("../queries/delete_ended.sql"), bind(last.as_uuid())).await?;
         session.run_bulk(&ALARMS, &due, |values, task| _ = values.put(task.to_string())).await?;
+        // What comes after a slash is less than what comes after a zero.
+        let of_task = |values: &mut Values, task: &TaskId| {
+            values.put(format!("{task}/")).put(format!("{task}0"));
+        };
+        session.run_bulk(&ESCALATIONS, &due, of_task).await?;
     }
     Ok(Swept { deleted: due.len() as u64, last })
 }

@@ -9,8 +9,8 @@ use tasker_core::store::{
     Assumption, Collection, DocumentQuery, NewTask, StateStore, TaskChange, TaskQuery, Then,
 };
 use tasker_core::{
-    Json, Operator, Priority, StepContext, StepError, StepTemplate, TaskId, TaskRequest, TaskState,
-    TaskTemplate, Tasker, Workflow, step_fn,
+    Action, Json, Operator, Priority, StepContext, StepError, StepTemplate, TaskId, TaskRequest,
+    TaskState, TaskTemplate, Tasker, Workflow, step_fn,
 };
 use tasker_sqlite::SqliteStore;
 
@@ -102,4 +102,39 @@ async fn what_needs_nobody_any_more_goes_with_its_alarm() {
         let alarm = store.read_documents(DocumentQuery::Keys { collection, keys }).await.unwrap();
         assert_eq!(alarm.found.is_empty(), gone, "{state}");
     }
+}
+
+#[tokio::test]
+async fn what_is_resolved_goes_with_its_task_and_what_is_open_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(SqliteStore::open(directory.path().join("tasks.db")).await.unwrap());
+    let template = TaskTemplate::builder("task").step(StepTemplate::new("step"));
+    let handler =
+        step_fn(|_: StepContext| async { Err::<(), _>(StepError::permanent("NO", "no")) });
+    let workflow = Workflow::new(template.build().unwrap()).step("step", handler);
+    let tasker = Tasker::builder_on(store.clone()).register(workflow).build().unwrap();
+    let worker = tasker.worker().start();
+    let (closed, open) = (submit(&tasker, false, "a").await, submit(&tasker, false, "b").await);
+    for task in [closed, open] {
+        tasker.wait(task, DEADLINE).await.unwrap();
+    }
+    let closes = Operator::new("ada", "seen to");
+    tasker.operate(closed, Action::Resolve, &closes).await.unwrap();
+    worker.shutdown(DEADLINE).await;
+    assert_eq!(raised(&store).await.len(), 2);
+    let mut deleted = 0;
+    while deleted < 2 {
+        deleted += store.delete_ended(Duration::ZERO, 10).await.unwrap();
+        deleted += store.delete_failed(Duration::ZERO, 10).await.unwrap();
+    }
+    let left = raised(&store).await;
+    assert!(left.len() == 1 && left[0].starts_with(&open.to_string()), "{left:?}");
+}
+
+/// The keys of the escalations that there are.
+async fn raised(store: &SqliteStore) -> Vec<String> {
+    let (collection, state, after, limit) = (Collection::Escalation, None, None, 0);
+    let list = DocumentQuery::List { collection, state, after, limit };
+    let found = store.read_documents(list).await.unwrap().found;
+    found.into_iter().map(|document| document.key).collect()
 }
