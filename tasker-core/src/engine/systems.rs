@@ -261,6 +261,13 @@ impl View {
     }
 }
 
+impl Taker {
+    /// Whether it has not just looked in vain for somebody to probe with.
+    fn may_find(&self) -> bool {
+        self.nobody_until.is_none_or(|at| at <= Instant::now())
+    }
+}
+
 impl Turn {
     pub(super) fn new(system: Arc<System>) -> Self {
         let mut view = system.view();
@@ -290,7 +297,7 @@ impl Turn {
                 let taken = (0..most).take_while(|_| view.allowance.take(slots));
                 taken.map(|_| Right::Call).collect()
             }
-            Admission::Probe if most > 0 && view.may_probe() && !self.waits(&view) => {
+            Admission::Probe if most > 0 && view.may_probe() && self.may_find(&view) => {
                 view.probing = true;
                 vec![Right::Probe(None)]
             }
@@ -324,17 +331,14 @@ impl Turn {
         }
         let due = view.breaker.next_probe()?.duration_since(view.clock.now());
         let due = Duration::try_from(due).unwrap_or_default();
-        let not_before = [self.nobody_until(&view), view.away_until].into_iter().flatten().max();
+        let nobody_until = view.takers.get(&self.taker).and_then(|taker| taker.nobody_until);
+        let not_before = [nobody_until, view.away_until].into_iter().flatten().max();
         let wait = not_before.map(|at| at.saturating_duration_since(Instant::now()));
         Some(due.max(wait.unwrap_or_default()))
     }
 
-    fn nobody_until(&self, view: &View) -> Option<Instant> {
-        view.takers.get(&self.taker)?.nobody_until
-    }
-
-    fn waits(&self, view: &View) -> bool {
-        self.nobody_until(view).is_some_and(|at| at > Instant::now())
+    fn may_find(&self, view: &View) -> bool {
+        view.takers.get(&self.taker).is_some_and(Taker::may_find)
     }
 }
 
@@ -365,7 +369,7 @@ impl Drop for Place {
             }
             Right::Probe(_) => {
                 view.probing = false;
-                true
+                view.takers.values().any(Taker::may_find)
             }
         };
         drop(view);
