@@ -23,6 +23,7 @@ use self::document::Unwritten;
 pub(crate) use self::document::breaker_of;
 use super::mail::StoreClock;
 use crate::breaker::{Admission, Breaker, Call, Probe, SystemPolicy};
+use crate::snapshot::Want;
 use crate::store::StateStore;
 
 /// After the store failed: how long no probe is begun.
@@ -178,12 +179,12 @@ impl System {
         self.common.occasions.send_modify(|count| *count += 1);
     }
 
-    /// A place for a step that is about to start; `None`: it is to be parked.
+    /// A place for a step that is about to start, or what it is to be parked for want of.
     pub(super) fn admit(
         self: &Arc<Self>,
         policy: &SystemPolicy,
         clock: StoreClock,
-    ) -> Option<Place> {
+    ) -> Result<Place, Want> {
         let mut view = self.view();
         view.clock = clock;
         view.allowance.follow(policy);
@@ -198,7 +199,8 @@ impl System {
         if right.is_none() {
             view.backlog();
         }
-        right.map(|right| Place { system: self.clone(), right })
+        let want = if view.breaker.is_open() { Want::System } else { Want::Turn };
+        right.map(|right| Place { system: self.clone(), right }).ok_or(want)
     }
 
     /// A task now waits on one of its routes.
