@@ -7,6 +7,7 @@
 mod allowance;
 mod call;
 mod document;
+mod turn;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -21,6 +22,8 @@ use self::allowance::Allowance;
 pub(super) use self::call::NOTE;
 use self::document::Unwritten;
 pub(crate) use self::document::breaker_of;
+use self::turn::Taker;
+pub(super) use self::turn::Turn;
 use super::mail::StoreClock;
 use crate::breaker::{Admission, Breaker, Call, Probe, SystemPolicy};
 use crate::snapshot::Want;
@@ -69,28 +72,12 @@ struct View {
     unwritten: Unwritten,
     /// The workers of this process that take its parked tasks.
     takers: BTreeMap<u64, Taker>,
-    /// A step of this process is to be the next probe, or is.
-    probing: bool,
+    /// A step of this process is to be the next probe, or is; until when that keeps others from it.
+    ///
+    /// A handler that blocks its thread may never say that it has ended.
+    probing: Option<Instant>,
     /// The store failed, so that there is no probing before this.
     away_until: Option<Instant>,
-}
-
-/// What a worker knows of the tasks that wait for a system; each takes those of its own routes.
-#[derive(Debug, Default)]
-struct Taker {
-    /// Tasks are known to wait, on its routes or on those of another.
-    backlogged: bool,
-    /// It has been looking since the last one was parked.
-    looks: bool,
-    /// Nobody was found to probe with, so that there is no looking before this.
-    nobody_until: Option<Instant>,
-}
-
-/// A worker's part in taking the parked tasks of a system, until it is dropped.
-#[derive(Debug)]
-pub(super) struct Turn {
-    system: Arc<System>,
-    taker: u64,
 }
 
 /// The right to make one call to a system; given back when it is dropped.
@@ -160,7 +147,7 @@ impl System {
             allowance: Allowance::new(policy),
             unwritten: Unwritten::default(),
             takers: BTreeMap::new(),
-            probing: false,
+            probing: None,
             away_until: None,
         };
         Self { name, common, view: Mutex::new(view), writing: tokio::sync::Mutex::default() }
@@ -191,7 +178,7 @@ impl System {
         let right = match view.breaker.admission(clock.now()) {
             Admission::Go => view.allowance.take(self.slots()).then_some(Right::Call),
             Admission::Probe if view.may_probe() => {
-                view.probing = true;
+                view.begin_probing();
                 Some(Right::Probe(None))
             }
             Admission::Probe | Admission::Wait(_) => None,
@@ -237,6 +224,11 @@ impl System {
         self.view().breaker.cause().map(ToString::to_string)
     }
 
+    /// A probe has begun that counts as lost after some time.
+    fn probes(&self, takes: Duration) {
+        self.view().probing = Some(Instant::now() + takes);
+    }
+
     /// The store failed: no probe for a moment.
     fn stay_away(&self) {
         self.view().away_until = Some(Instant::now() + AWAY);
@@ -245,7 +237,12 @@ impl System {
 
 impl View {
     fn may_probe(&self) -> bool {
-        !self.probing && self.away_until.is_none_or(|at| at <= Instant::now())
+        let over = |at| at <= Instant::now();
+        self.probing.is_none_or(over) && self.away_until.is_none_or(over)
+    }
+
+    fn begin_probing(&mut self) {
+        self.probing = Some(Instant::now() + self.allowance.policy().probe_interval);
     }
 
     fn is_backlogged(&self) -> bool {
@@ -260,93 +257,6 @@ impl View {
             *taker = Taker { backlogged: true, looks: false, nobody_until: None };
         }
         in_vain
-    }
-}
-
-impl Taker {
-    /// Whether it has not just looked in vain for somebody to probe with.
-    fn may_find(&self) -> bool {
-        self.nobody_until.is_none_or(|at| at <= Instant::now())
-    }
-}
-
-impl Turn {
-    pub(super) fn new(system: Arc<System>) -> Self {
-        let mut view = system.view();
-        let taker = view.takers.last_key_value().map_or(0, |(last, _)| last + 1);
-        let backlogged = view.is_backlogged();
-        view.takers.insert(taker, Taker { backlogged, ..Taker::default() });
-        drop(view);
-        Self { system, taker }
-    }
-
-    /// Whether the system's parked tasks are to be claimed by themselves, no more than there are
-    /// places.
-    pub(super) fn is_set_apart(&self) -> bool {
-        let view = self.system.view();
-        let backlogged = view.takers.get(&self.taker).is_some_and(|taker| taker.backlogged);
-        let limited = backlogged && !view.allowance.is_unlimited(self.system.slots());
-        view.breaker.is_open() || limited
-    }
-
-    /// Places for parked tasks that are about to be claimed.
-    pub(super) fn take_places(&self, most: usize) -> Vec<Place> {
-        let mut view = self.system.view();
-        let now = view.clock.now();
-        let rights: Vec<_> = match view.breaker.admission(now) {
-            Admission::Go => {
-                let slots = self.system.slots();
-                let taken = (0..most).take_while(|_| view.allowance.take(slots));
-                taken.map(|_| Right::Call).collect()
-            }
-            Admission::Probe if most > 0 && view.may_probe() && self.may_find(&view) => {
-                view.probing = true;
-                vec![Right::Probe(None)]
-            }
-            Admission::Probe | Admission::Wait(_) => Vec::new(),
-        };
-        if let Some(taker) = view.takers.get_mut(&self.taker) {
-            taker.looks = true;
-        }
-        drop(view);
-        let system = || self.system.clone();
-        rights.into_iter().map(|right| Place { system: system(), right }).collect()
-    }
-
-    /// A claim brought fewer tasks than there were places: no more wait for this worker, unless one
-    /// was parked meanwhile.
-    pub(super) fn found_too_few(&self) {
-        let mut view = self.system.view();
-        let interval = view.allowance.policy().probe_interval;
-        let nobody_until = view.breaker.is_open().then(|| Instant::now() + interval);
-        if let Some(taker) = view.takers.get_mut(&self.taker).filter(|taker| taker.looks) {
-            taker.backlogged = false;
-            taker.nobody_until = nobody_until;
-        }
-    }
-
-    /// How long until a parked task should be claimed to probe with.
-    pub(super) fn probe_in(&self) -> Option<Duration> {
-        let view = self.system.view();
-        if view.probing {
-            return None;
-        }
-        let due = view.breaker.next_probe()?.duration_since(view.clock.now());
-        let due = Duration::try_from(due).unwrap_or_default();
-        let nobody_until = view.takers.get(&self.taker).and_then(|taker| taker.nobody_until);
-        let not_before = [nobody_until, view.away_until].into_iter().flatten().max();
-        let wait = not_before.map(|at| at.saturating_duration_since(Instant::now()));
-        Some(due.max(wait.unwrap_or_default()))
-    }
-
-    fn may_find(&self, view: &View) -> bool {
-        view.takers.get(&self.taker).is_some_and(Taker::may_find)
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.system.view().takers.remove(&self.taker);
     }
 }
 
@@ -370,7 +280,7 @@ impl Drop for Place {
                 view.is_backlogged()
             }
             Right::Probe(_) => {
-                view.probing = false;
+                view.probing = None;
                 view.takers.values().any(Taker::may_find)
             }
         };
