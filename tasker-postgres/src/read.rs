@@ -6,7 +6,7 @@ use tasker_core::{TaskId, TaskState};
 use crate::claim::whole_task;
 use crate::database::{Session, Work, statement};
 use crate::fault::Fault;
-use crate::rows::{Columns, count, timestamp};
+use crate::rows::{Columns, LINE, STANDING, count, timestamp};
 
 /// One task.
 pub(crate) struct Load(pub(crate) TaskId);
@@ -17,10 +17,11 @@ impl Work for Load {
     async fn run(self, session: &mut Session<'_>) -> Result<Self::Answer, Fault> {
         let query = statement(&session.database.sql.load).bind(self.0.as_uuid());
         let rows = session.fetch(query).await?;
-        if rows.is_empty() {
-            return Ok(None);
-        }
-        whole_task(session, &rows).await.map(Some)
+        let Some(first) = rows.first() else { return Ok(None) };
+        let lease_until = Columns::of(first).skip(1 + STANDING + LINE).maybe_time()?;
+        let lease_until = lease_until.map(timestamp).transpose()?;
+        let task = whole_task(session, &rows).await?;
+        Ok(Some(StoredTask { lease_until, ..task }))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reads: one task, or a page of them, each as one statement and so as one snapshot.
 
 use jiff::Timestamp;
+use sqlx::Row;
 use sqlx::sqlite::SqlitePool;
 use tasker_core::store::{StoredTask, TaskQuery, TaskSummary};
 use tasker_core::{TaskId, TaskState};
@@ -30,7 +31,9 @@ pub(crate) async fn load(
         columns.skip_task();
         unfolding.add(read_line(&mut columns)?.1);
     }
-    unfolding.finish(now).map(Some)
+    let lease_until: Option<i64> = first.try_get("lease_until")?;
+    let lease_until = lease_until.map(timestamp).transpose()?;
+    Ok(Some(StoredTask { lease_until, ..unfolding.finish(now)? }))
 }
 
 pub(crate) async fn find(
