@@ -36,17 +36,8 @@ impl Work for Find {
         let page = count(self.0.page_size() as u64);
         // A partial index serves only a statement that itself says what the index does.
         let text = match self.0.state {
-            Some(
-                TaskState::Paused
-                | TaskState::Error
-                | TaskState::Cancelled
-                | TaskState::Compensating
-                | TaskState::Compensated
-                | TaskState::ResolvedManually,
-            ) => &sql.find_exceptional,
-            Some(TaskState::Pending | TaskState::InProgress | TaskState::Complete) | None => {
-                &sql.find
-            }
+            Some(state) if state.is_exceptional() => &sql.find_exceptional,
+            Some(_) | None => &sql.find,
         };
         let query = statement(text)
             .bind(self.0.namespace)

@@ -47,17 +47,8 @@ pub(crate) async fn find(
     values.put(count(query.page_size() as u64));
     // SQLite uses a partial index only where the statement itself says what the index does.
     let text = match query.state {
-        Some(
-            TaskState::Paused
-            | TaskState::Error
-            | TaskState::Cancelled
-            | TaskState::Compensating
-            | TaskState::Compensated
-            | TaskState::ResolvedManually,
-        ) => include_str!("../queries/find_exceptional.sql"),
-        Some(TaskState::Pending | TaskState::InProgress | TaskState::Complete) | None => {
-            include_str!("../queries/find.sql")
-        }
+        Some(state) if state.is_exceptional() => include_str!("../queries/find_exceptional.sql"),
+        Some(_) | None => include_str!("../queries/find.sql"),
     };
     let mut connection = readers.acquire().await?;
     let rows = sqlx::query_with(text, values.finish()?).fetch_all(&mut *connection).await?;
