@@ -23,6 +23,7 @@ use self::document::Unwritten;
 pub(crate) use self::document::breaker_of;
 use super::mail::StoreClock;
 use crate::breaker::{Admission, Breaker, Call, Probe, SystemPolicy};
+use crate::snapshot::Want;
 use crate::store::StateStore;
 
 /// After the store failed: how long no probe is begun.
@@ -66,14 +67,30 @@ struct View {
     allowance: Allowance,
     /// Calls that ended and are not in the document.
     unwritten: Unwritten,
-    /// Tasks are known to wait on its routes.
-    backlogged: bool,
+    /// The workers of this process that take its parked tasks.
+    takers: BTreeMap<u64, Taker>,
     /// A step of this process is to be the next probe, or is.
     probing: bool,
-    /// Nobody was found to probe with, so that there is no looking before this.
-    nobody_until: Option<Instant>,
     /// The store failed, so that there is no probing before this.
     away_until: Option<Instant>,
+}
+
+/// What a worker knows of the tasks that wait for a system; each takes those of its own routes.
+#[derive(Debug, Default)]
+struct Taker {
+    /// Tasks are known to wait, on its routes or on those of another.
+    backlogged: bool,
+    /// It has been looking since the last one was parked.
+    looks: bool,
+    /// Nobody was found to probe with, so that there is no looking before this.
+    nobody_until: Option<Instant>,
+}
+
+/// A worker's part in taking the parked tasks of a system, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Turn {
+    system: Arc<System>,
+    taker: u64,
 }
 
 /// The right to make one call to a system; given back when it is dropped.
@@ -142,9 +159,8 @@ impl System {
             clock: StoreClock::told(Timestamp::UNIX_EPOCH),
             allowance: Allowance::new(policy),
             unwritten: Unwritten::default(),
-            backlogged: false,
+            takers: BTreeMap::new(),
             probing: false,
-            nobody_until: None,
             away_until: None,
         };
         Self { name, common, view: Mutex::new(view), writing: tokio::sync::Mutex::default() }
@@ -163,12 +179,12 @@ impl System {
         self.common.occasions.send_modify(|count| *count += 1);
     }
 
-    /// A place for a step that is about to start; `None`: it is to be parked.
+    /// A place for a step that is about to start, or what it is to be parked for want of.
     pub(super) fn admit(
         self: &Arc<Self>,
         policy: &SystemPolicy,
         clock: StoreClock,
-    ) -> Option<Place> {
+    ) -> Result<Place, Want> {
         let mut view = self.view();
         view.clock = clock;
         view.allowance.follow(policy);
@@ -181,73 +197,21 @@ impl System {
             Admission::Probe | Admission::Wait(_) => None,
         };
         if right.is_none() {
-            view.backlogged = true;
-            view.nobody_until = None;
+            view.backlog();
         }
-        right.map(|right| Place { system: self.clone(), right })
-    }
-
-    /// Whether its parked tasks are to be claimed by themselves, no more than there are places.
-    pub(super) fn is_set_apart(&self) -> bool {
-        let view = self.view();
-        let limited = view.backlogged && !view.allowance.is_unlimited(self.slots());
-        view.breaker.is_open() || limited
-    }
-
-    /// Places for parked tasks that are about to be claimed.
-    pub(super) fn take_places(self: &Arc<Self>, most: usize) -> Vec<Place> {
-        let mut view = self.view();
-        let now = view.clock.now();
-        let rights: Vec<_> = match view.breaker.admission(now) {
-            Admission::Go => {
-                let slots = self.slots();
-                let taken = (0..most).take_while(|_| view.allowance.take(slots));
-                taken.map(|_| Right::Call).collect()
-            }
-            Admission::Probe if most > 0 && view.may_look() => {
-                view.probing = true;
-                vec![Right::Probe(None)]
-            }
-            Admission::Probe | Admission::Wait(_) => Vec::new(),
-        };
-        drop(view);
-        let system = || self.clone();
-        rights.into_iter().map(|right| Place { system: system(), right }).collect()
-    }
-
-    /// A claim brought fewer tasks than there were places: no more wait.
-    pub(super) fn found_too_few(&self) {
-        let mut view = self.view();
-        view.backlogged = false;
-        if view.breaker.is_open() {
-            let interval = view.allowance.policy().probe_interval;
-            view.nobody_until = Some(Instant::now() + interval);
-        }
+        let want = if view.breaker.is_open() { Want::System } else { Want::Turn };
+        right.map(|right| Place { system: self.clone(), right }).ok_or(want)
     }
 
     /// A task now waits on one of its routes.
     pub(super) fn has_waiting(&self) {
         let mut view = self.view();
-        view.backlogged = true;
-        let looked_in_vain = view.nobody_until.take().is_some();
+        let looked_in_vain = view.backlog();
         let free = !view.breaker.is_open() && view.allowance.has_free();
         drop(view);
         if looked_in_vain || free {
             self.arise();
         }
-    }
-
-    /// How long until a parked task should be claimed to probe with.
-    pub(super) fn probe_in(&self) -> Option<Duration> {
-        let view = self.view();
-        if view.probing {
-            return None;
-        }
-        let due = view.breaker.next_probe()?.duration_since(view.clock.now());
-        let due = Duration::try_from(due).unwrap_or_default();
-        let not_before = [view.nobody_until, view.away_until].into_iter().flatten().max();
-        let wait = not_before.map(|at| at.saturating_duration_since(Instant::now()));
-        Some(due.max(wait.unwrap_or_default()))
     }
 
     /// A call succeeded. That is written with the next failure, or not at all.
@@ -258,11 +222,11 @@ impl System {
         }
         let call = Call { at: view.clock.now(), failed: false };
         view.unwritten.note(call, policy);
-        let wanted = view.backlogged;
+        let wanted = view.is_backlogged();
         view.allowance.succeeded(wanted);
         if wanted && view.allowance.is_unlimited(self.slots()) {
             // Its tasks are claimed like all others again.
-            view.backlogged = false;
+            view.takers.values_mut().for_each(|taker| taker.backlogged = false);
             drop(view);
             self.arise();
         }
@@ -284,8 +248,105 @@ impl View {
         !self.probing && self.away_until.is_none_or(|at| at <= Instant::now())
     }
 
-    fn may_look(&self) -> bool {
-        self.may_probe() && self.nobody_until.is_none_or(|at| at <= Instant::now())
+    fn is_backlogged(&self) -> bool {
+        self.takers.values().any(|taker| taker.backlogged)
+    }
+
+    /// Tasks wait, or may; whether a worker had looked for them in vain.
+    fn backlog(&mut self) -> bool {
+        let mut in_vain = false;
+        for taker in self.takers.values_mut() {
+            in_vain |= taker.nobody_until.is_some();
+            *taker = Taker { backlogged: true, looks: false, nobody_until: None };
+        }
+        in_vain
+    }
+}
+
+impl Taker {
+    /// Whether it has not just looked in vain for somebody to probe with.
+    fn may_find(&self) -> bool {
+        self.nobody_until.is_none_or(|at| at <= Instant::now())
+    }
+}
+
+impl Turn {
+    pub(super) fn new(system: Arc<System>) -> Self {
+        let mut view = system.view();
+        let taker = view.takers.last_key_value().map_or(0, |(last, _)| last + 1);
+        let backlogged = view.is_backlogged();
+        view.takers.insert(taker, Taker { backlogged, ..Taker::default() });
+        drop(view);
+        Self { system, taker }
+    }
+
+    /// Whether the system's parked tasks are to be claimed by themselves, no more than there are
+    /// places.
+    pub(super) fn is_set_apart(&self) -> bool {
+        let view = self.system.view();
+        let backlogged = view.takers.get(&self.taker).is_some_and(|taker| taker.backlogged);
+        let limited = backlogged && !view.allowance.is_unlimited(self.system.slots());
+        view.breaker.is_open() || limited
+    }
+
+    /// Places for parked tasks that are about to be claimed.
+    pub(super) fn take_places(&self, most: usize) -> Vec<Place> {
+        let mut view = self.system.view();
+        let now = view.clock.now();
+        let rights: Vec<_> = match view.breaker.admission(now) {
+            Admission::Go => {
+                let slots = self.system.slots();
+                let taken = (0..most).take_while(|_| view.allowance.take(slots));
+                taken.map(|_| Right::Call).collect()
+            }
+            Admission::Probe if most > 0 && view.may_probe() && self.may_find(&view) => {
+                view.probing = true;
+                vec![Right::Probe(None)]
+            }
+            Admission::Probe | Admission::Wait(_) => Vec::new(),
+        };
+        if let Some(taker) = view.takers.get_mut(&self.taker) {
+            taker.looks = true;
+        }
+        drop(view);
+        let system = || self.system.clone();
+        rights.into_iter().map(|right| Place { system: system(), right }).collect()
+    }
+
+    /// A claim brought fewer tasks than there were places: no more wait for this worker, unless one
+    /// was parked meanwhile.
+    pub(super) fn found_too_few(&self) {
+        let mut view = self.system.view();
+        let interval = view.allowance.policy().probe_interval;
+        let nobody_until = view.breaker.is_open().then(|| Instant::now() + interval);
+        if let Some(taker) = view.takers.get_mut(&self.taker).filter(|taker| taker.looks) {
+            taker.backlogged = false;
+            taker.nobody_until = nobody_until;
+        }
+    }
+
+    /// How long until a parked task should be claimed to probe with.
+    pub(super) fn probe_in(&self) -> Option<Duration> {
+        let view = self.system.view();
+        if view.probing {
+            return None;
+        }
+        let due = view.breaker.next_probe()?.duration_since(view.clock.now());
+        let due = Duration::try_from(due).unwrap_or_default();
+        let nobody_until = view.takers.get(&self.taker).and_then(|taker| taker.nobody_until);
+        let not_before = [nobody_until, view.away_until].into_iter().flatten().max();
+        let wait = not_before.map(|at| at.saturating_duration_since(Instant::now()));
+        Some(due.max(wait.unwrap_or_default()))
+    }
+
+    fn may_find(&self, view: &View) -> bool {
+        view.takers.get(&self.taker).is_some_and(Taker::may_find)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.system.view().takers.remove(&self.taker);
     }
 }
 
@@ -306,11 +367,11 @@ impl Drop for Place {
         let wanted = match self.right {
             Right::Call => {
                 view.allowance.give_back();
-                view.backlogged
+                view.is_backlogged()
             }
             Right::Probe(_) => {
                 view.probing = false;
-                true
+                view.takers.values().any(Taker::may_find)
             }
         };
         drop(view);

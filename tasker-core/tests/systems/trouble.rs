@@ -124,3 +124,28 @@ async fn an_idle_worker_asks_nothing_more_for_systems_that_are_well() {
     // The waits between two looks differ by a tenth, by chance.
     assert!(calls[1] <= calls[0] + calls[0] / 10, "{calls:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_worker_seldom_looks_for_somebody_to_probe_with() {
+    let mut calls = Vec::new();
+    for open in [false, true] {
+        let bank = Bank::new();
+        bank.declines.store(open, Ordering::SeqCst);
+        let store = FaultyStore::new(MemoryStore::new());
+        // What fails for good does not wait for the bank.
+        let workflow = workflow(&bank, template(charge().system_errors(["CARD_DECLINED"])));
+        let tasker = Tasker::builder(store.clone()).register(workflow).build().unwrap();
+        let worker = tasker.worker().start();
+        let ids = submit(&tasker, 5).await;
+        ends(&tasker, &ids).await;
+        assert_eq!(tasker.systems().await.unwrap()[0].since.is_some(), open);
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        let before = store.calls();
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        calls.push(store.calls() - before);
+        worker.shutdown(LONG).await;
+    }
+    // One look in each interval, with a claim before and after it.
+    let looks = 3 * 3600 / PROBES.as_secs() as usize;
+    assert!(calls[1] <= calls[0] + calls[0] / 10 + looks, "{calls:?}");
+}

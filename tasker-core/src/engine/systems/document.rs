@@ -231,8 +231,7 @@ impl System {
             view.unwritten.written(noted);
             view.allowance.start_anew();
             // Others may have parked tasks; a claim that finds none says so.
-            view.backlogged = true;
-            view.nobody_until = None;
+            view.backlog();
         }
         match (was, view.breaker.cause()) {
             (false, Some(cause)) => warn!(system = self.name, %cause, "a breaker is open"),
