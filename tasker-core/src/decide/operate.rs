@@ -123,9 +123,9 @@ fn carry_out(
         Transition { step: Some(step), seq, attempt: 0, ran_for: Duration::ZERO, what }
     });
     let steps: Vec<_> = rows.collect();
-    for row in &steps {
-        task.apply(row, now);
-    }
+    let mut stale = false;
+    steps.iter().for_each(|row| task.note(row, now, &mut stale));
+    task.catch_up(stale);
     task.set_state(plan.state);
     let mut after = aspect(task, kind, plan.step);
     after.context = plan.context;

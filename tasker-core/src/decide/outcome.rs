@@ -87,19 +87,21 @@ pub fn settle(
     now: Timestamp,
 ) -> TaskChange {
     let assumes = Assumption::Owned { version: task.version() };
+    let mut stale = false;
     for row in arrived {
         let known = |step| task.step(step).next_seq() > row.transition.seq;
         if !row.transition.step.is_none_or(known) {
-            task.apply(&row.transition, row.at);
+            task.note(&row.transition, row.at, &mut stale);
         }
     }
     let mut rows = Vec::with_capacity(reports.len());
     for report in reports {
         if let Some(row) = row(task, report) {
-            task.apply(&row, now);
+            task.note(&row, now, &mut stale);
             rows.push(row);
         }
     }
+    task.catch_up(stale);
     let then = conclude(task, now, &mut rows);
     TaskChange { task: task.id(), assumes, rows, offers: Vec::new(), then }
 }

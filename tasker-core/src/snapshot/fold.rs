@@ -31,12 +31,21 @@ impl Snapshot {
 
     /// Folds one more row into the task.
     pub(crate) fn apply(&mut self, row: &Transition, at: Timestamp) {
+        let mut stale = false;
+        self.note(row, at, &mut stale);
+        self.catch_up(stale);
+    }
+
+    /// Folds one of several rows into the task, after which it may be stale until it
+    /// [catches up](Self::catch_up): to work out anew what follows from all logs costs as much as
+    /// the task is large, so it is done once for all of them.
+    pub(crate) fn note(&mut self, row: &Transition, at: Timestamp, stale: &mut bool) {
         let Some(index) = row.step else {
             self.fold(row, at);
             // A lost worker changes nothing about a step, and is the only row that is not rare.
             return match row.what {
                 Occurrence::WorkerLost { .. } => self.lost += 1,
-                _ => self.derive(),
+                _ => *stale = true,
             };
         };
         // A damaged history must not take down who reads it.
@@ -45,10 +54,18 @@ impl Snapshot {
         self.lost = 0;
         self.fold(row, at);
         let ends = matches!(row.what, Occurrence::Completed { .. } | Occurrence::Failed { .. });
-        if ends && runs && self.phase == Phase::Forward && self.state != TaskState::Cancelled {
+        let forward = self.phase == Phase::Forward && self.state != TaskState::Cancelled;
+        if ends && runs && forward && !*stale {
             self.follow(index);
         } else {
             self.untake(index);
+            *stale = true;
+        }
+    }
+
+    /// Works out what follows from rows that were noted.
+    pub(crate) fn catch_up(&mut self, stale: bool) {
+        if stale {
             self.derive();
         }
     }

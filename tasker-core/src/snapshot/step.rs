@@ -280,11 +280,11 @@ impl Results {
         if self.get(step).is_none() {
             return;
         }
-        let kept = (0u32..).zip(self.0.iter()).map(|(index, result)| match step.0 == index {
-            true => OnceLock::new(),
-            false => result.clone(),
-        });
-        self.0 = kept.collect();
+        if Arc::get_mut(&mut self.0).is_none() {
+            *self = self.clone();
+        }
+        let own = Arc::get_mut(&mut self.0).and_then(|results| results.get_mut(step.get()));
+        own.and_then(OnceLock::take);
     }
 }
 
