@@ -24,6 +24,12 @@ struct Testing;
 #[doc = include_str!("../docs/guide/operating.md")]
 struct Operating;
 
+#[doc = include_str!("../docs/guide/deploying.md")]
+struct Deploying;
+
+#[doc = include_str!("../docs/guide/why.md")]
+struct WhyPage;
+
 #[doc = include_str!("../docs/guide/operators.md")]
 struct Operators;
 

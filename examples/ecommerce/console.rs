@@ -130,6 +130,10 @@ fn narrate_one(event: &Event) {
         EventKind::TaskOperated { action, step } => {
             info!(%task, %action, step, "somebody acted on the order");
         }
+        EventKind::SystemOpened { system, reason } => {
+            warn!(system, reason, "a system is down: what depends on it waits");
+        }
+        EventKind::SystemClosed { system } => info!(system, "a system is well again"),
         other => info!(%task, ?other, "order moved"),
     }
 }

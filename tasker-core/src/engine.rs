@@ -44,7 +44,7 @@ use crate::{TaskId, TaskTemplate, WorkerId};
 use self::arriving::Arriving;
 use self::mail::{Message, StoreClock};
 pub(crate) use self::room::Room;
-use self::systems::{Place, System};
+use self::systems::{Place, Turn};
 pub(crate) use self::systems::{Systems, breaker_of};
 
 /// How a worker is set up; made by [`Tasker::worker`](crate::Tasker::worker).
@@ -149,7 +149,7 @@ pub(crate) struct Core {
 /// A system of which a worker takes parked tasks, and the routes on which those wait.
 #[derive(Debug)]
 struct Served {
-    system: Arc<System>,
+    turn: Turn,
     routes: Arc<BTreeSet<Route>>,
 }
 
@@ -275,6 +275,8 @@ impl WorkerBuilder {
             next_due: watch::Sender::new(None),
             rejected: AtomicUsize::new(0),
         });
+        // Before they run: how many slots there are tells which systems have no limit.
+        core.shared.attach(&core);
         let mut loops = JoinSet::new();
         for inbox in receivers {
             loops.spawn(watched(core.clone(), owner::run(core.clone(), inbox)));
@@ -282,7 +284,6 @@ impl WorkerBuilder {
         loops.spawn(watched(core.clone(), claim::run(core.clone())));
         loops.spawn(watched(core.clone(), lease::run(core.clone())));
         loops.spawn(watched(core.clone(), escalate::run(core.clone())));
-        core.shared.attach(&core);
         Worker { core, loops, runtime }
     }
 }
@@ -290,8 +291,8 @@ impl WorkerBuilder {
 fn served(shared: &Shared, settings: &Settings) -> Vec<Served> {
     let routes = shared.registry.parked_routes(settings.namespaces.as_ref());
     let served = routes.into_iter().map(|(name, routes)| {
-        let (system, routes) = (shared.systems.get(&name), Arc::new(routes));
-        Served { system, routes }
+        let (turn, routes) = (Turn::new(shared.systems.get(&name)), Arc::new(routes));
+        Served { turn, routes }
     });
     served.collect()
 }

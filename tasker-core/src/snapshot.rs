@@ -33,8 +33,10 @@ pub(crate) enum Phase {
 pub enum Want {
     /// A worker that has its handler.
     Handler,
-    /// That the system it depends on takes another call.
+    /// That the system it depends on takes calls again.
     System,
+    /// That the system it depends on takes another call: there are as many as it bears.
+    Turn,
 }
 
 /// A task as it stands, in memory.

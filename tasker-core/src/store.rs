@@ -381,6 +381,8 @@ pub struct StoredTask {
     pub version: u64,
     /// Who owns it.
     pub owner: Option<WorkerId>,
+    /// Until when its owner's lease runs, as [`load`](StateStore::load) tells it; a claim does not.
+    pub lease_until: Option<Timestamp>,
     /// When it was stored.
     pub created_at: Timestamp,
     /// When it last ended.

@@ -166,6 +166,20 @@ impl TaskState {
         }
     }
 
+    /// Whether few tasks are in it at a time, so that a store does well to index them: neither on
+    /// their way nor complete.
+    pub const fn is_exceptional(self) -> bool {
+        match self {
+            Self::Pending | Self::InProgress | Self::Complete => false,
+            Self::Paused
+            | Self::Error
+            | Self::Cancelled
+            | Self::Compensating
+            | Self::Compensated
+            | Self::ResolvedManually => true,
+        }
+    }
+
     /// The name in databases, answers and logs.
     pub const fn as_str(self) -> &'static str {
         match self {

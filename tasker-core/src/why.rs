@@ -153,7 +153,9 @@ fn unfinished(task: &Snapshot, stored: &StoredTask, systems: &[SystemStatus]) ->
             let failed = steps_that(task, |index| is_fatal(task, index));
             return TaskCause::Failing { worker, failed };
         }
-        return TaskCause::Owned { worker, due: steps_that(task, |step| is_due(task, step, now)) };
+        let (lease_until, due) =
+            (stored.lease_until, steps_that(task, |step| is_due(task, step, now)));
+        return TaskCause::Owned { worker, lease_until, due };
     }
     let pending = stored.state == TaskState::Pending;
     let since = stored.wake_at;

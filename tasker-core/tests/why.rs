@@ -50,6 +50,7 @@ fn order() -> StoredTask {
         degraded: false,
         version: 1,
         owner: None,
+        lease_until: None,
         created_at: at(0),
         ended_at: None,
         wake_at: None,
@@ -195,13 +196,16 @@ fn a_retry_that_is_due_waits_for_a_worker() {
 
 #[test]
 fn an_owned_task_names_its_worker_and_what_may_run_there() {
-    let task = with(StoredTask { owner: Some(worker()), ..order() }, Some(PACK), 20, done());
+    let lease_until = Some(at(90));
+    let task = StoredTask { owner: Some(worker()), lease_until, ..order() };
+    let task = with(task, Some(PACK), 20, done());
     let at_worker = "worker 00000000-0000-0000-0000-000000000007";
+    let lease = "(lease until 1970-01-01T00:01:30Z)";
     assert_eq!(
         sentences(&task)[..2],
         [
             format!(
-                "{at_worker} owns the task: step `pay` runs there, waits there for a slot, or is \
+                "{at_worker} {lease} owns the task: step `pay` runs there, waits there for a slot, or is \
                  offered to other workers"
             ),
             format!(
@@ -211,7 +215,7 @@ fn an_owned_task_names_its_worker_and_what_may_run_there() {
         ]
     );
     let task = with(with(task, Some(PAY), 30, done()), Some(SHIP), 40, done());
-    let recording = format!("{at_worker} is about to record what becomes of the task");
+    let recording = format!("{at_worker} {lease} is about to record what becomes of the task");
     assert_eq!(sentences(&task), [recording]);
 }
 

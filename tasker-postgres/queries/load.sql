@@ -1,4 +1,4 @@
--- A task with its history; its input stands in row 0 of its own log.
+-- A task with its history, and until when its owner's lease runs; its input stands in row 0 of its own log.
 -- The time is read after the rows that are seen were written, so it is not before theirs.
 -- $1 task
 SELECT
@@ -6,7 +6,12 @@ SELECT
     task.id, task.template, task.state, task.degraded, task.priority, task.version, task.owner,
     task.route, task.wake_at, task.created_at, task.ended_at,
     line.task, line.step, line.seq, line.at, line.worker, line.operator, line.attempt,
-    line.ran_for, line.kind, line.result, line.detail
+    line.ran_for, line.kind, line.result, line.detail,
+    (
+        SELECT worker.expires_at
+        FROM {schema}.worker
+        WHERE worker.id = task.owner AND worker.gone_at IS NULL
+    ) AS lease_until
 FROM {schema}.task
 CROSS JOIN LATERAL (
     SELECT

@@ -6,7 +6,7 @@ use tasker_core::{TaskId, TaskState};
 use crate::claim::whole_task;
 use crate::database::{Session, Work, statement};
 use crate::fault::Fault;
-use crate::rows::{Columns, count, timestamp};
+use crate::rows::{Columns, LINE, STANDING, count, timestamp};
 
 /// One task.
 pub(crate) struct Load(pub(crate) TaskId);
@@ -17,10 +17,11 @@ impl Work for Load {
     async fn run(self, session: &mut Session<'_>) -> Result<Self::Answer, Fault> {
         let query = statement(&session.database.sql.load).bind(self.0.as_uuid());
         let rows = session.fetch(query).await?;
-        if rows.is_empty() {
-            return Ok(None);
-        }
-        whole_task(session, &rows).await.map(Some)
+        let Some(first) = rows.first() else { return Ok(None) };
+        let lease_until = Columns::of(first).skip(1 + STANDING + LINE).maybe_time()?;
+        let lease_until = lease_until.map(timestamp).transpose()?;
+        let task = whole_task(session, &rows).await?;
+        Ok(Some(StoredTask { lease_until, ..task }))
     }
 }
 
@@ -35,17 +36,8 @@ impl Work for Find {
         let page = count(self.0.page_size() as u64);
         // A partial index serves only a statement that itself says what the index does.
         let text = match self.0.state {
-            Some(
-                TaskState::Paused
-                | TaskState::Error
-                | TaskState::Cancelled
-                | TaskState::Compensating
-                | TaskState::Compensated
-                | TaskState::ResolvedManually,
-            ) => &sql.find_exceptional,
-            Some(TaskState::Pending | TaskState::InProgress | TaskState::Complete) | None => {
-                &sql.find
-            }
+            Some(state) if state.is_exceptional() => &sql.find_exceptional,
+            Some(_) | None => &sql.find,
         };
         let query = statement(text)
             .bind(self.0.namespace)

@@ -189,6 +189,9 @@ impl<'r> Columns<'r> {
 /// How many columns [`Columns::standing`] reads.
 pub(crate) const STANDING: usize = 11;
 
+/// How many columns [`Columns::line`] reads, the task's id before them included.
+pub(crate) const LINE: usize = 11;
+
 /// A line of a task's history: its input, or something that happened.
 pub(crate) enum Line {
     Input(Json),
@@ -233,6 +236,7 @@ impl Unfolding {
             degraded: standing.degraded,
             version: standing.version,
             owner: standing.owner,
+            lease_until: None,
             created_at: timestamp(standing.created_at)?,
             ended_at: standing.ended_at.map(timestamp).transpose()?,
             wake_at: standing.wake_at.map(timestamp).transpose()?,

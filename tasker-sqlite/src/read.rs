@@ -1,6 +1,7 @@
 //! Reads: one task, or a page of them, each as one statement and so as one snapshot.
 
 use jiff::Timestamp;
+use sqlx::Row;
 use sqlx::sqlite::SqlitePool;
 use tasker_core::store::{StoredTask, TaskQuery, TaskSummary};
 use tasker_core::{TaskId, TaskState};
@@ -30,7 +31,9 @@ pub(crate) async fn load(
         columns.skip_task();
         unfolding.add(read_line(&mut columns)?.1);
     }
-    unfolding.finish(now).map(Some)
+    let lease_until: Option<i64> = first.try_get("lease_until")?;
+    let lease_until = lease_until.map(timestamp).transpose()?;
+    Ok(Some(StoredTask { lease_until, ..unfolding.finish(now)? }))
 }
 
 pub(crate) async fn find(
@@ -44,17 +47,8 @@ pub(crate) async fn find(
     values.put(count(query.page_size() as u64));
     // SQLite uses a partial index only where the statement itself says what the index does.
     let text = match query.state {
-        Some(
-            TaskState::Paused
-            | TaskState::Error
-            | TaskState::Cancelled
-            | TaskState::Compensating
-            | TaskState::Compensated
-            | TaskState::ResolvedManually,
-        ) => include_str!("../queries/find_exceptional.sql"),
-        Some(TaskState::Pending | TaskState::InProgress | TaskState::Complete) | None => {
-            include_str!("../queries/find.sql")
-        }
+        Some(state) if state.is_exceptional() => include_str!("../queries/find_exceptional.sql"),
+        Some(_) | None => include_str!("../queries/find.sql"),
     };
     let mut connection = readers.acquire().await?;
     let rows = sqlx::query_with(text, values.finish()?).fetch_all(&mut *connection).await?;

@@ -176,6 +176,7 @@ impl Unfolding {
             degraded: standing.degraded,
             version: standing.version,
             owner: standing.owner,
+            lease_until: None,
             created_at: timestamp(standing.created_at)?,
             ended_at: standing.ended_at.map(timestamp).transpose()?,
             wake_at: standing.wake_at.map(timestamp).transpose()?,

@@ -186,6 +186,9 @@ impl Shop {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
+            // The shop closes a connection on which it has refused a body, and who writes on it at
+            // that moment cannot know.
+            .max_idle_connections(0)
             .timeout_global(Some(Duration::from_secs(30)))
             .build();
         let said = Mutex::default();

@@ -185,8 +185,11 @@ impl Shared {
         let Some(task) = record.incident.task().filter(|_| record.lacks_names()) else {
             return Ok(());
         };
-        if let Some(stored) = self.store.load(task).await? {
-            record.name(&stored);
+        match self.store.load(task).await {
+            Ok(Some(stored)) => record.name(&stored),
+            // What is known of a task that cannot be read must do.
+            Ok(None) | Err(StoreError::Damaged { .. }) => {}
+            Err(error) => return Err(error),
         }
         Ok(())
     }

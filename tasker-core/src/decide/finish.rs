@@ -43,17 +43,18 @@ pub(super) fn conclude(task: &mut Snapshot, now: Timestamp, rows: &mut Vec<Trans
     }
     let state = state_in_hand(task);
     let wake_at = task.ready().iter().map(|step| task.step(*step).ready_at()).min();
-    match (wake_at, task.parked().first()) {
+    // A turn comes soon; a system may be down for long, and there may be no such worker.
+    let parked = task.parked().iter().min_by_key(|(_, want)| *want != Want::Turn);
+    match (wake_at, parked) {
         (Some(None), _) => Then::Keep,
         (Some(Some(at)), _) if at <= now => Then::Keep,
-        // What the others want comes after the steps that can go on without them:
-        // there may be no such worker.
+        // What the others want comes after the steps that can go on without them.
         (None, Some((step, want))) => {
             let template = task.template();
             let system = template.step(*step).dependent_system.as_deref();
             let route = match (want, system) {
-                (Want::System, Some(system)) => Route::to_system(template, system),
-                (Want::System, None) => Route::of(template),
+                (Want::System | Want::Turn, Some(system)) => Route::to_system(template, system),
+                (Want::System | Want::Turn, None) => Route::of(template),
                 (Want::Handler, _) => Route::to_handler(template, handler_of(task, *step)),
             };
             Then::Queue { state, wake_in: Duration::ZERO, route }

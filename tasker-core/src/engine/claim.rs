@@ -91,8 +91,9 @@ async fn claim_for(core: &Arc<Core>, incarnation: &Arc<Incarnation>) {
                 let next_in = dispatch(core, incarnation, work, &mut room, recovers, Vec::new());
                 drop(room);
                 let quiet = recovery.bound(rhythm.wait());
-                let wait = next_in.into_iter().chain(parked::probe_in(core)).min();
-                let wait = wait.map_or(quiet, |next| next.min(quiet));
+                // A look for somebody to probe with is no sign of work either.
+                let quiet = parked::probe_in(core).map_or(quiet, |next| next.min(quiet));
+                let wait = next_in.map_or(quiet, |next| next.min(quiet));
                 let began = Instant::now();
                 if rest(core, incarnation, wait, &mut occasions).await {
                     recovery.begin();

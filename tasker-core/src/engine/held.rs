@@ -17,7 +17,7 @@ use crate::decide::{self, Begun, Report};
 use crate::handler::{AttemptTime, StepHandler, StepInput, TaskHandler};
 use crate::history::Recorded;
 use crate::registry::Registry;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Want};
 
 /// A task that the worker owns, or of which it runs one offered step.
 pub(super) struct Held {
@@ -63,8 +63,8 @@ pub(super) enum Admitted {
     Freely,
     /// It may make its call.
     To(Place),
-    /// It is to be parked.
-    Not,
+    /// It is to be parked for want of this.
+    Not(Want),
 }
 
 impl Held {
@@ -125,7 +125,7 @@ impl Held {
             return Admitted::To(place);
         }
         let policy = self.snapshot.template().system_policy(name);
-        systems.get(name).admit(&policy, clock).map_or(Admitted::Not, Admitted::To)
+        systems.get(name).admit(&policy, clock).map_or_else(Admitted::Not, Admitted::To)
     }
 
     /// Whether a step that waits for a slot may be offered.

@@ -302,10 +302,10 @@ impl Owner {
             let place = match held.place_for(step, &self.core.shared.systems, clock) {
                 Admitted::Freely => None,
                 Admitted::To(place) => Some(place),
-                Admitted::Not => {
+                Admitted::Not(want) => {
                     match whose {
                         Whose::Mine => {
-                            held.snapshot.park(step, Want::System);
+                            held.snapshot.park(step, want);
                             self.decide_on(task);
                         }
                         // Nobody offers such a step.

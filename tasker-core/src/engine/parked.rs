@@ -26,7 +26,7 @@ impl Routes {
     }
 
     pub(super) fn at_present(&mut self, core: &Core) -> Arc<BTreeSet<Route>> {
-        let apart: Vec<_> = core.systems.iter().map(|it| it.system.is_set_apart()).collect();
+        let apart: Vec<_> = core.systems.iter().map(|it| it.turn.is_set_apart()).collect();
         if apart != self.apart {
             let together = core.systems.iter().zip(&apart).filter(|(_, apart)| !**apart);
             let together = together.flat_map(|(served, _)| served.routes.iter());
@@ -42,8 +42,12 @@ pub(super) async fn claim(
     core: &Arc<Core>,
     incarnation: &Arc<Incarnation>,
 ) -> Result<bool, StoreError> {
-    for served in core.systems.iter().filter(|served| served.system.is_set_apart()) {
-        let mut places = served.system.take_places(core.settings.slots);
+    for served in core.systems.iter().filter(|served| served.turn.is_set_apart()) {
+        // Places that it has no room for are another worker's.
+        if !core.has_room() {
+            break;
+        }
+        let mut places = served.turn.take_places(core.settings.slots);
         let mut room = Room::reserve(core, places.len());
         places.truncate(room.size());
         if places.is_empty() {
@@ -60,7 +64,7 @@ pub(super) async fn claim(
             Claimed::LeaseLost => return Ok(false),
             Claimed::Work(work) => {
                 if work.tasks.len() < places.len() {
-                    served.system.found_too_few();
+                    served.turn.found_too_few();
                 }
                 dispatch(core, incarnation, work, &mut room, false, places);
             }
@@ -74,5 +78,5 @@ pub(super) fn probe_in(core: &Core) -> Option<Duration> {
     // A worker without room is told when it has some.
     let room = core.has_room();
     let systems = core.systems.iter().filter(|_| room);
-    systems.filter_map(|served| served.system.probe_in()).min()
+    systems.filter_map(|served| served.turn.probe_in()).min()
 }

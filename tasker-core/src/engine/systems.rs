@@ -7,6 +7,7 @@
 mod allowance;
 mod call;
 mod document;
+mod turn;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -21,8 +22,11 @@ use self::allowance::Allowance;
 pub(super) use self::call::NOTE;
 use self::document::Unwritten;
 pub(crate) use self::document::breaker_of;
+use self::turn::Taker;
+pub(super) use self::turn::Turn;
 use super::mail::StoreClock;
 use crate::breaker::{Admission, Breaker, Call, Probe, SystemPolicy};
+use crate::snapshot::Want;
 use crate::store::StateStore;
 
 /// After the store failed: how long no probe is begun.
@@ -66,12 +70,12 @@ struct View {
     allowance: Allowance,
     /// Calls that ended and are not in the document.
     unwritten: Unwritten,
-    /// Tasks are known to wait on its routes.
-    backlogged: bool,
-    /// A step of this process is to be the next probe, or is.
-    probing: bool,
-    /// Nobody was found to probe with, so that there is no looking before this.
-    nobody_until: Option<Instant>,
+    /// The workers of this process that take its parked tasks.
+    takers: BTreeMap<u64, Taker>,
+    /// A step of this process is to be the next probe, or is; until when that keeps others from it.
+    ///
+    /// A handler that blocks its thread may never say that it has ended.
+    probing: Option<Instant>,
     /// The store failed, so that there is no probing before this.
     away_until: Option<Instant>,
 }
@@ -142,9 +146,8 @@ impl System {
             clock: StoreClock::told(Timestamp::UNIX_EPOCH),
             allowance: Allowance::new(policy),
             unwritten: Unwritten::default(),
-            backlogged: false,
-            probing: false,
-            nobody_until: None,
+            takers: BTreeMap::new(),
+            probing: None,
             away_until: None,
         };
         Self { name, common, view: Mutex::new(view), writing: tokio::sync::Mutex::default() }
@@ -163,91 +166,39 @@ impl System {
         self.common.occasions.send_modify(|count| *count += 1);
     }
 
-    /// A place for a step that is about to start; `None`: it is to be parked.
+    /// A place for a step that is about to start, or what it is to be parked for want of.
     pub(super) fn admit(
         self: &Arc<Self>,
         policy: &SystemPolicy,
         clock: StoreClock,
-    ) -> Option<Place> {
+    ) -> Result<Place, Want> {
         let mut view = self.view();
         view.clock = clock;
         view.allowance.follow(policy);
         let right = match view.breaker.admission(clock.now()) {
             Admission::Go => view.allowance.take(self.slots()).then_some(Right::Call),
             Admission::Probe if view.may_probe() => {
-                view.probing = true;
+                view.begin_probing();
                 Some(Right::Probe(None))
             }
             Admission::Probe | Admission::Wait(_) => None,
         };
         if right.is_none() {
-            view.backlogged = true;
-            view.nobody_until = None;
+            view.backlog();
         }
-        right.map(|right| Place { system: self.clone(), right })
-    }
-
-    /// Whether its parked tasks are to be claimed by themselves, no more than there are places.
-    pub(super) fn is_set_apart(&self) -> bool {
-        let view = self.view();
-        let limited = view.backlogged && !view.allowance.is_unlimited(self.slots());
-        view.breaker.is_open() || limited
-    }
-
-    /// Places for parked tasks that are about to be claimed.
-    pub(super) fn take_places(self: &Arc<Self>, most: usize) -> Vec<Place> {
-        let mut view = self.view();
-        let now = view.clock.now();
-        let rights: Vec<_> = match view.breaker.admission(now) {
-            Admission::Go => {
-                let slots = self.slots();
-                let taken = (0..most).take_while(|_| view.allowance.take(slots));
-                taken.map(|_| Right::Call).collect()
-            }
-            Admission::Probe if most > 0 && view.may_look() => {
-                view.probing = true;
-                vec![Right::Probe(None)]
-            }
-            Admission::Probe | Admission::Wait(_) => Vec::new(),
-        };
-        drop(view);
-        let system = || self.clone();
-        rights.into_iter().map(|right| Place { system: system(), right }).collect()
-    }
-
-    /// A claim brought fewer tasks than there were places: no more wait.
-    pub(super) fn found_too_few(&self) {
-        let mut view = self.view();
-        view.backlogged = false;
-        if view.breaker.is_open() {
-            let interval = view.allowance.policy().probe_interval;
-            view.nobody_until = Some(Instant::now() + interval);
-        }
+        let want = if view.breaker.is_open() { Want::System } else { Want::Turn };
+        right.map(|right| Place { system: self.clone(), right }).ok_or(want)
     }
 
     /// A task now waits on one of its routes.
     pub(super) fn has_waiting(&self) {
         let mut view = self.view();
-        view.backlogged = true;
-        let looked_in_vain = view.nobody_until.take().is_some();
+        let looked_in_vain = view.backlog();
         let free = !view.breaker.is_open() && view.allowance.has_free();
         drop(view);
         if looked_in_vain || free {
             self.arise();
         }
-    }
-
-    /// How long until a parked task should be claimed to probe with.
-    pub(super) fn probe_in(&self) -> Option<Duration> {
-        let view = self.view();
-        if view.probing {
-            return None;
-        }
-        let due = view.breaker.next_probe()?.duration_since(view.clock.now());
-        let due = Duration::try_from(due).unwrap_or_default();
-        let not_before = [view.nobody_until, view.away_until].into_iter().flatten().max();
-        let wait = not_before.map(|at| at.saturating_duration_since(Instant::now()));
-        Some(due.max(wait.unwrap_or_default()))
     }
 
     /// A call succeeded. That is written with the next failure, or not at all.
@@ -258,11 +209,11 @@ impl System {
         }
         let call = Call { at: view.clock.now(), failed: false };
         view.unwritten.note(call, policy);
-        let wanted = view.backlogged;
+        let wanted = view.is_backlogged();
         view.allowance.succeeded(wanted);
         if wanted && view.allowance.is_unlimited(self.slots()) {
             // Its tasks are claimed like all others again.
-            view.backlogged = false;
+            view.takers.values_mut().for_each(|taker| taker.backlogged = false);
             drop(view);
             self.arise();
         }
@@ -273,6 +224,11 @@ impl System {
         self.view().breaker.cause().map(ToString::to_string)
     }
 
+    /// A probe has begun that counts as lost after some time.
+    fn probes(&self, takes: Duration) {
+        self.view().probing = Some(Instant::now() + takes);
+    }
+
     /// The store failed: no probe for a moment.
     fn stay_away(&self) {
         self.view().away_until = Some(Instant::now() + AWAY);
@@ -281,11 +237,26 @@ impl System {
 
 impl View {
     fn may_probe(&self) -> bool {
-        !self.probing && self.away_until.is_none_or(|at| at <= Instant::now())
+        let over = |at| at <= Instant::now();
+        self.probing.is_none_or(over) && self.away_until.is_none_or(over)
     }
 
-    fn may_look(&self) -> bool {
-        self.may_probe() && self.nobody_until.is_none_or(|at| at <= Instant::now())
+    fn begin_probing(&mut self) {
+        self.probing = Some(Instant::now() + self.allowance.policy().probe_interval);
+    }
+
+    fn is_backlogged(&self) -> bool {
+        self.takers.values().any(|taker| taker.backlogged)
+    }
+
+    /// Tasks wait, or may; whether a worker had looked for them in vain.
+    fn backlog(&mut self) -> bool {
+        let mut in_vain = false;
+        for taker in self.takers.values_mut() {
+            in_vain |= taker.nobody_until.is_some();
+            *taker = Taker { backlogged: true, looks: false, nobody_until: None };
+        }
+        in_vain
     }
 }
 
@@ -306,11 +277,11 @@ impl Drop for Place {
         let wanted = match self.right {
             Right::Call => {
                 view.allowance.give_back();
-                view.backlogged
+                view.is_backlogged()
             }
             Right::Probe(_) => {
-                view.probing = false;
-                true
+                view.probing = None;
+                view.takers.values().any(Taker::may_find)
             }
         };
         drop(view);

@@ -132,7 +132,7 @@ impl StateStore for MemoryStore {
     async fn load(&self, task: TaskId) -> Result<Option<StoredTask>, StoreError> {
         let state = self.state();
         // Read under the lock, so that it is not earlier than what is read.
-        Ok(state.load(task, self.now()))
+        Ok(state.load(task, self.now()).map(|task| state.with_lease(task)))
     }
 
     async fn find(&self, query: TaskQuery) -> Result<Vec<TaskSummary>, StoreError> {

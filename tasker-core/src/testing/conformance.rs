@@ -242,6 +242,7 @@ macro_rules! store_conformance {
         }
         reads {
             load_of_nothing_is_none: "One task with its whole history, as one consistent snapshot; `None` if there is none.",
+            load_tells_the_lease_of_the_owner: "Until when its owner's lease runs, as `load` tells it.",
             load_is_consistent: "One task with its whole history, as one consistent snapshot.",
             find_is_newest_first_and_pages: "Tasks by type and state, newest first, a page at a time.",
             find_filters: "Tasks by type and state.",

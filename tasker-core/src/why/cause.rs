@@ -68,6 +68,9 @@ pub enum TaskCause {
     Owned {
         /// The worker.
         worker: WorkerId,
+        /// Until when its lease runs: if it gives no sign of life until then, another worker takes
+        /// the task over.
+        lease_until: Option<Timestamp>,
         /// The steps that it may run: they run there, wait there for a slot, or are offered to
         /// other workers. If there are none, it is about to record what becomes of the task.
         due: Vec<String>,

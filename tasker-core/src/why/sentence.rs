@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use super::{StepCause, StepWhy, TaskCause, WaitForSystem, Why};
@@ -14,12 +15,21 @@ struct List<'a>(&'a str, &'a [String]);
 /// A failure, if one is known.
 struct Failed<'a>(Option<&'a Failure>);
 
+/// Until when a worker's lease runs, if that is known.
+struct Lease(Option<Timestamp>);
+
 impl fmt::Display for List<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(noun, names) = self;
         let quoted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
         let plural = if names.len() == 1 { "" } else { "s" };
         write!(f, "{noun}{plural} {}", quoted.join(", "))
+    }
+}
+
+impl fmt::Display for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |until| write!(f, " (lease until {until})"))
     }
 }
 
@@ -106,9 +116,14 @@ impl fmt::Display for TaskCause {
                     write!(f, "the task goes on at {at} with a retry of {}", List("step", steps))
                 }
             },
-            Self::Owned { worker, due } => match due.as_slice() {
-                [] => write!(f, "worker {worker} is about to record what becomes of the task"),
+            Self::Owned { worker, lease_until, due } => match due.as_slice() {
+                [] => write!(
+                    f,
+                    "worker {worker}{} is about to record what becomes of the task",
+                    Lease(*lease_until)
+                ),
                 steps => {
+                    let lease = Lease(*lease_until);
                     let wait = if steps.len() == 1 {
                         "runs there, waits there for a slot, or is"
                     } else {
@@ -117,7 +132,7 @@ impl fmt::Display for TaskCause {
                     let steps = List("step", steps);
                     write!(
                         f,
-                        "worker {worker} owns the task: {steps} {wait} offered to other workers"
+                        "worker {worker}{lease} owns the task: {steps} {wait} offered to other workers"
                     )
                 }
             },

@@ -114,6 +114,7 @@ impl World {
             degraded: false,
             version: 0,
             owner: None,
+            lease_until: None,
             created_at: now,
             ended_at: None,
             wake_at: Some(now),

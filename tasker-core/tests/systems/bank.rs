@@ -53,7 +53,7 @@ impl Bank {
         self.calls.load(Ordering::SeqCst)
     }
 
-    async fn charge(self: Arc<Self>) -> Result<(), StepError> {
+    pub async fn charge(self: Arc<Self>) -> Result<(), StepError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let at_once = self.now.fetch_add(1, Ordering::SeqCst) + 1;
         self.load.lock().unwrap().push((Instant::now(), at_once));

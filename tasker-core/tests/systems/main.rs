@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub)]
 
 mod bank;
+mod branches;
+mod crews;
 mod operators;
 mod outage;
 mod trouble;

@@ -59,7 +59,10 @@ impl Place {
             self.system.change(&*systems.store, begin).await
         };
         match tokio::time::timeout(NOTE, begin).await {
-            Ok(Ok(begun)) => *permit = begun,
+            Ok(Ok(begun)) => {
+                *permit = begun;
+                self.system.probes(takes);
+            }
             Ok(Err(error)) => {
                 warn!(system = self.system.name, %error, "a probe cannot be noted");
                 self.system.stay_away();

@@ -68,8 +68,12 @@ impl Systems {
         let query = DocumentQuery::Keys { collection: Collection::System, keys };
         let documents = self.store.read_documents(query).await?;
         for document in &documents.found {
-            if let Some(system) = systems.iter().find(|system| system.name == document.key) {
-                system.learn(document, documents.now)?;
+            let Some(system) = systems.iter().find(|system| system.name == document.key) else {
+                continue;
+            };
+            // One that another version of Tasker wrote must not hide the others.
+            if let Err(error) = system.learn(document, documents.now) {
+                warn!(%error, "how a system stands cannot be read");
             }
         }
         Ok(())
@@ -143,7 +147,7 @@ impl System {
         store: &dyn StateStore,
         mut change: impl FnMut(&mut Breaker, Timestamp) -> T,
     ) -> Result<T, StoreError> {
-        // Of a write that was not applied: what it raised did not happen.
+        // Of a write that was not applied, or so it seems: what it raised, which did not happen.
         let mut orphan = None;
         let mut failed = None;
         for _ in 0..TRIES {
@@ -153,9 +157,11 @@ impl System {
             };
             let mut after = before.clone();
             let answer = change(&mut after, now);
-            let raised = escalation(&self.name, &before, &after);
-            let retracted =
-                orphan.take().filter(|key| raised.as_ref().map(|it| &it.key) != Some(key));
+            let next = version.map_or(1, |version| version + 1);
+            let raised = escalation(&self.name, next, &before, &after);
+            // If it is open now, whoever opened it raised the same.
+            let again = |key: &String| raised.as_ref().is_some_and(|raised| raised.key == *key);
+            let retracted = orphan.take().filter(|key| !before.is_open() && !again(key));
             let mut writes = Vec::new();
             if after != before {
                 writes.push(self.put(&after, version));
@@ -166,7 +172,6 @@ impl System {
             if writes.is_empty() {
                 return Ok(answer);
             }
-            let next = version.map_or(1, |version| version + 1);
             match store.write_documents(writes).await {
                 Ok(_) if after == before => return Ok(answer),
                 Ok(written) if written.applied.first() == Some(&Applied::Yes) => {
@@ -231,8 +236,7 @@ impl System {
             view.unwritten.written(noted);
             view.allowance.start_anew();
             // Others may have parked tasks; a claim that finds none says so.
-            view.backlogged = true;
-            view.nobody_until = None;
+            view.backlog();
         }
         match (was, view.breaker.cause()) {
             (false, Some(cause)) => warn!(system = self.name, %cause, "a breaker is open"),
@@ -261,11 +265,19 @@ pub(crate) fn breaker_of(document: &Document) -> Result<Breaker, StoreError> {
 }
 
 /// What is raised with the write that opens a breaker; an operator who opens one knows.
-fn escalation(system: &str, before: &Breaker, after: &Breaker) -> Option<DocumentChange> {
+///
+/// It is named after the version that is written: of several processes that find a system down at
+/// once only one gets to write that version, and all of them raise one and the same.
+fn escalation(
+    system: &str,
+    version: u64,
+    before: &Breaker,
+    after: &Breaker,
+) -> Option<DocumentChange> {
     let cause = after.cause().filter(|_| !before.is_open())?;
     let (Cause::Failures { .. }, Some(since)) = (cause, after.since()) else { return None };
     let (system, reason) = (system.to_owned(), cause.to_string());
-    let key = format!("system/{system}/{since}");
+    let key = format!("system/{system}/{version}");
     let body = Json::of(&Incident::BreakerOpened { system, since, reason }).ok()?;
     let put = Content { state: "open".to_owned(), due_in: Some(Duration::ZERO), body };
     let collection = Collection::Escalation;

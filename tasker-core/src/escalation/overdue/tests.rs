@@ -36,6 +36,7 @@ fn task(now: u32, state: TaskState, rows: Vec<Recorded>) -> StoredTask {
         degraded: false,
         version: 1,
         owner: None,
+        lease_until: None,
         created_at: at(0),
         ended_at: None,
         wake_at: None,

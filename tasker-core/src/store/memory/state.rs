@@ -381,6 +381,7 @@ impl State {
             degraded: task.degraded,
             version: task.version,
             owner: task.owner,
+            lease_until: None,
             created_at: task.created_at,
             ended_at: task.ended_at,
             wake_at: task.queued.as_ref().map(|(_, wake_at)| *wake_at),
@@ -388,6 +389,12 @@ impl State {
             now,
             rows: task.rows.values().cloned().collect(),
         })
+    }
+
+    /// Tells until when the lease of a task's owner runs.
+    pub(crate) fn with_lease(&self, task: StoredTask) -> StoredTask {
+        let owner = task.owner.and_then(|owner| self.workers.get(&owner));
+        StoredTask { lease_until: owner.map(|owner| owner.expires_at), ..task }
     }
 
     /// Who is to run an offered step.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Handles;
 use super::fixture::{
-    FIRST, THIRD, apply, by, change, completed, end, ids, living, load, new_task, operated,
+    FIRST, LONG, THIRD, apply, by, change, completed, end, ids, living, load, new_task, operated,
     operator, owned, queue, queued, template, until,
 };
 use crate::store::{StateStore, TaskQuery, Then};
@@ -53,6 +53,18 @@ pub(super) async fn load_is_consistent(handles: Handles) {
         }
     }
     reader.await.unwrap();
+}
+
+pub(super) async fn load_tells_the_lease_of_the_owner(handles: Handles) {
+    let template = template("leased");
+    let waiting = queued(&*handles.here, &template).await;
+    assert_eq!(load(&*handles.there, waiting).await.lease_until, None, "nobody owns it");
+    let worker = living(&*handles.here).await;
+    let task = owned(&*handles.here, worker, &template).await;
+    let seen = load(&*handles.there, task.id).await;
+    let lease = seen.lease_until.expect("its owner lives").duration_since(seen.now);
+    let lease = Duration::try_from(lease).expect("it has not run out");
+    assert!(lease <= LONG && lease > LONG / 2, "{lease:?}");
 }
 
 async fn found(store: &dyn StateStore, query: TaskQuery) -> Vec<TaskId> {
