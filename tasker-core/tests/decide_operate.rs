@@ -33,6 +33,7 @@ fn task(on_failure: OnFailure) -> StoredTask {
         degraded: false,
         version: 1,
         owner: None,
+        lease_until: None,
         created_at: Timestamp::UNIX_EPOCH,
         ended_at: None,
         wake_at: None,
@@ -56,9 +57,9 @@ fn record(task: &mut StoredTask, rows: Vec<Transition>) {
     task.rows.extend(rows);
 }
 
-fn operate(task: &mut StoredTask, action: Action) -> TaskChange {
+fn operate(task: &mut StoredTask, action: &Action) -> TaskChange {
     let mut snapshot = Snapshot::replay(task);
-    let decided = decide::operate(&mut snapshot, &action, &Order::because("why not"), task.now);
+    let decided = decide::operate(&mut snapshot, action, &Order::because("why not"), task.now);
     let change = decided.unwrap().into_change().unwrap();
     record(task, change.rows.clone());
     task.state = snapshot.state();
@@ -68,7 +69,7 @@ fn operate(task: &mut StoredTask, action: Action) -> TaskChange {
 
 /// How the second step stands once the task is compensated.
 fn second_once_undone(task: &mut StoredTask) -> StepState {
-    operate(task, Action::Cancel);
+    operate(task, &Action::Cancel);
     let undo = Action::Compensate;
     let mut snapshot = Snapshot::replay(task);
     let _ = decide::operate(&mut snapshot, &undo, &Order::because("it is wrong"), task.now);
@@ -82,20 +83,20 @@ fn step(name: &str) -> String {
 #[test]
 fn a_step_is_skipped_as_not_begun_only_if_what_it_waits_for_has_not_ended_meanwhile() {
     let mut stored = task(OnFailure::Fail);
-    let change = operate(&mut stored, Action::SkipStep { step: step("second") });
+    let change = operate(&mut stored, &Action::SkipStep { step: step("second") });
     let assumed: Vec<_> = change.offers.iter().map(|offer| (offer.step, offer.seq)).collect();
     assert_eq!(assumed, [(FIRST, 1)], "`other` is of no concern");
 
     let mut stored = task(OnFailure::Fail);
-    let change = operate(&mut stored, Action::SkipStep { step: step("first") });
+    let change = operate(&mut stored, &Action::SkipStep { step: step("first") });
     assert!(change.offers.is_empty(), "it may have begun, whatever ends");
 }
 
 #[test]
 fn a_step_that_was_skipped_before_it_began_has_not_begun_once_it_is_to_run_again() {
     let mut stored = task(OnFailure::Fail);
-    operate(&mut stored, Action::SkipStep { step: step("second") });
-    operate(&mut stored, Action::RetryFrom { step: step("second") });
+    operate(&mut stored, &Action::SkipStep { step: step("second") });
+    operate(&mut stored, &Action::RetryFrom { step: step("second") });
     assert_eq!(second_once_undone(&mut stored), StepState::Cancelled);
 }
 
@@ -104,8 +105,8 @@ fn a_step_that_was_cut_off_is_undone_though_it_waits_again() {
     let mut stored = task(OnFailure::Continue);
     record(&mut stored, vec![failed(FIRST)]);
     // The second runs.
-    operate(&mut stored, Action::Pause);
-    operate(&mut stored, Action::RetryStep { step: step("first") });
+    operate(&mut stored, &Action::Pause);
+    operate(&mut stored, &Action::RetryStep { step: step("first") });
     assert_eq!(Snapshot::replay(&stored).step(SECOND).state(), StepState::Blocked);
     assert_eq!(second_once_undone(&mut stored), StepState::Compensating);
 }
