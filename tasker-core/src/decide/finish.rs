@@ -43,8 +43,12 @@ pub(super) fn conclude(task: &mut Snapshot, now: Timestamp, rows: &mut Vec<Trans
     }
     let state = state_in_hand(task);
     let wake_at = task.ready().iter().map(|step| task.step(*step).ready_at()).min();
-    // A turn comes soon; a system may be down for long, and there may be no such worker.
-    let parked = task.parked().iter().min_by_key(|(_, want)| *want != Want::Turn);
+    // A turn comes soon; a system gets well some day; a worker with the handler may never come.
+    let parked = task.parked().iter().min_by_key(|(_, want)| match want {
+        Want::Turn => 0,
+        Want::System => 1,
+        Want::Handler => 2,
+    });
     match (wake_at, parked) {
         (Some(None), _) => Then::Keep,
         (Some(Some(at)), _) if at <= now => Then::Keep,
