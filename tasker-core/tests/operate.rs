@@ -394,3 +394,11 @@ async fn an_action_is_told_as_an_event() {
     let EventKind::TaskOperated { action, step } = &told else { panic!("{told:?}") };
     assert_eq!((action.as_str(), step.as_deref()), ("skip_step", Some("pay")));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_has_a_name_that_every_store_can_keep() {
+    let (_, tasker, worker, id) = failed().await;
+    let refused = tasker.retry(id, &Operator::new("al\0ice", "again")).await.unwrap_err();
+    assert!(matches!(refused, OperateError::Refused(Refused::Invalid { .. })), "{refused}");
+    worker.shutdown(LONG).await;
+}

@@ -120,6 +120,10 @@ impl Tasker {
         action: Action,
         operator: &Operator,
     ) -> Result<TaskStatus, OperateError> {
+        if operator.name.contains('\0') {
+            let message = "the operator's name must have no NUL character".to_owned();
+            return Err(Refused::Invalid { message }.into());
+        }
         let author = Author::Operator(operator.name.clone());
         let order = operator.order();
         for _ in 0..TRIES {
