@@ -138,6 +138,14 @@ impl Registry {
         all
     }
 
+    /// Whether workers of this process take the tasks of a template that wait for a system: it may
+    /// be an older template of the same kind of task, which names another.
+    pub(crate) fn takes_parked(&self, template: &TaskTemplate, system: &str) -> bool {
+        let systems = self.parked.get(&template.task_type().namespace);
+        let routes = systems.and_then(|systems| systems.get(system));
+        routes.is_some_and(|routes| routes.contains(&Route::to_system(template, system)))
+    }
+
     /// The systems that can be called here.
     pub(crate) fn systems(&self) -> BTreeMap<String, SystemPolicy> {
         self.policies.clone()

@@ -13,7 +13,7 @@ use crate::decide::{self, Order};
 use crate::handler::{handlers_of_step, list};
 use crate::registry::{Found, Registry};
 use crate::snapshot::{Snapshot, Undone};
-use crate::store::{StoreError, StoredTask, TaskQuery, TaskSummary};
+use crate::store::{Awaited, StoreError, StoredTask, TaskQuery, TaskSummary};
 use crate::{Action, StepIndex, TaskId, TaskState};
 
 /// How many tasks one page of the check looks at.
@@ -50,6 +50,12 @@ pub enum Lack {
     Handlers {
         /// Their names, in the order of the steps.
         missing: Vec<String>,
+    },
+    /// It waits for a system that its version, as it is registered, no longer calls, so that nobody
+    /// takes it once the system is well. If an operator pauses and resumes it, it goes on.
+    System {
+        /// What the template that it was started with calls it.
+        name: String,
     },
 }
 
@@ -221,7 +227,12 @@ fn lacks(registry: &Registry, stored: &StoredTask) -> Option<Lack> {
             }
         }
     }
-    (!missing.is_empty()).then_some(Lack::Handlers { missing })
+    if !missing.is_empty() {
+        return Some(Lack::Handlers { missing });
+    }
+    let Some(Awaited::System(name)) = stored.route.as_ref()?.waits_for() else { return None };
+    let taken = registry.takes_parked(&stored.template, name);
+    (!taken).then(|| Lack::System { name: name.to_owned() })
 }
 
 impl fmt::Display for Stranded {
@@ -240,6 +251,9 @@ impl fmt::Display for Lack {
             Self::Name => f.write_str("no version of it is registered"),
             Self::Version { registered } => {
                 write!(f, "its version is not registered, only {}", list(registered))
+            }
+            Self::System { name } => {
+                write!(f, "it waits for system `{name}`, which no step of its kind calls any more")
             }
             Self::Handlers { missing } => write!(f, "there is no handler for {}", list(missing)),
         }

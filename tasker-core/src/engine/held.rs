@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use super::Incarnation;
 use super::mail::StoreClock;
 use super::owner::Whose;
-use super::systems::{Place, Systems};
+use super::systems::Place;
+use super::{Incarnation, Shared};
 use crate::StepIndex;
 use crate::decide::{self, Begun, Report};
 use crate::handler::{AttemptTime, StepHandler, StepInput, TaskHandler};
@@ -59,7 +59,7 @@ pub(super) struct Attempt {
 
 /// Whether a step may start.
 pub(super) enum Admitted {
-    /// It calls no system that is watched.
+    /// It calls no system, or none for which it could wait.
     Freely,
     /// It may make its call.
     To(Place),
@@ -116,7 +116,7 @@ impl Held {
     pub(super) fn place_for(
         &mut self,
         step: StepIndex,
-        systems: &Systems,
+        shared: &Shared,
         clock: StoreClock,
     ) -> Admitted {
         let Some(name) = decide::system_of(&self.snapshot, step) else { return Admitted::Freely };
@@ -124,8 +124,15 @@ impl Held {
         if let Some(place) = kept.filter(Place::still_fits) {
             return Admitted::To(place);
         }
-        let policy = self.snapshot.template().system_policy(name);
-        systems.get(name).admit(&policy, clock).map_or_else(Admitted::Not, Admitted::To)
+        let template = self.snapshot.template();
+        let policy = template.system_policy(name);
+        match shared.systems.get(name).admit(&policy, clock) {
+            Ok(place) if place.is_for_sure() => Admitted::To(place),
+            // Nobody here would come back for a task of an older template that names a system which
+            // the registered one does not.
+            _ if !shared.registry.takes_parked(template, name) => Admitted::Freely,
+            admitted => admitted.map_or_else(Admitted::Not, Admitted::To),
+        }
     }
 
     /// Whether a step that waits for a slot may be offered.

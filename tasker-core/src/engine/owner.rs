@@ -299,7 +299,7 @@ impl Owner {
                 continue;
             };
             let clock = self.clock;
-            let place = match held.place_for(step, &self.core.shared.systems, clock) {
+            let place = match held.place_for(step, &self.core.shared, clock) {
                 Admitted::Freely => None,
                 Admitted::To(place) => Some(place),
                 Admitted::Not(want) => {

@@ -265,6 +265,11 @@ impl Place {
         &self.system.name
     }
 
+    /// Whether nobody else can be quicker to make the call.
+    pub(super) const fn is_for_sure(&self) -> bool {
+        matches!(self.right, Right::Call)
+    }
+
     /// Whether it still is what is needed to make a call.
     pub(super) fn still_fits(&self) -> bool {
         self.system.view().breaker.is_open() == matches!(self.right, Right::Probe(_))

@@ -7,4 +7,5 @@ mod branches;
 mod crews;
 mod operators;
 mod outage;
+mod strangers;
 mod trouble;
