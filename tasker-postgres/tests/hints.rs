@@ -23,8 +23,9 @@ use tasker_core::{
 use tasker_postgres::PostgresStore;
 use tasker_postgres_kit::{Proxy, Server};
 
-/// Far longer than a hint takes, and far shorter than any poll.
-const SOON: Duration = Duration::from_secs(5);
+/// Far longer than a hint takes on a machine whose disk stalls, and shorter than anything that would
+/// make up for a lost one: a poll, or the next question whether the connection still stands.
+const SOON: Duration = Duration::from_secs(20);
 
 /// Waits for hints alone until a claim brings something.
 async fn hears_of(store: &PostgresStore, worker: WorkerId, template: &TaskTemplate) {
