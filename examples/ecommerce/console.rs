@@ -118,7 +118,7 @@ fn narrate_one(event: &Event) {
         EventKind::TaskFailed => info!(%task, "order failed"),
         EventKind::TaskCancelled => info!(%task, "order cancelled"),
         EventKind::TaskRetried => info!(%task, "order is tried again"),
-        EventKind::TaskCompensating => info!(%task, "what was done for the order is undone"),
+        EventKind::TaskCompensating => info!(%task, "what was done for the order is being undone"),
         EventKind::TaskCompensated => info!(%task, "order failed, and nothing is left of it"),
         EventKind::StepCompensated { step, attempt, ran_for } => {
             info!(%task, step, attempt, took = millis(*ran_for), "step undone");
