@@ -1,9 +1,12 @@
 //! What an operator does to a task.
 
+mod form;
+
 use std::fmt;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
+pub use self::form::{ActionFault, ActionForm};
 use crate::{Fingerprint, Json};
 
 /// What a person, or a program that acts for one, wants done to a task.
@@ -19,7 +22,7 @@ use crate::{Fingerprint, Json};
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "action", rename_all = "snake_case")]
+#[serde(tag = "action", rename_all = "snake_case", try_from = "ActionForm")]
 #[non_exhaustive]
 pub enum Action {
     /// Stops the task: nothing of it starts any more, and what still runs is not recorded.
@@ -43,7 +46,6 @@ pub enum Action {
         /// The step.
         step: String,
         /// The result that steps which rest on it read.
-        #[serde(deserialize_with = "document")]
         result: Json,
     },
     /// Lets the task go on without a step; it is degraded from then on. A compensation that failed
@@ -55,7 +57,6 @@ pub enum Action {
     /// Gives the task another input, from here on.
     EditContext {
         /// The input; the template's schema must allow it.
-        #[serde(deserialize_with = "document")]
         context: Json,
     },
     /// Holds the task up: what runs is told to stop and runs again, uncounted, once it is resumed.
@@ -73,11 +74,6 @@ pub enum Action {
     Compensate,
     /// Says that a person has seen to a failed task outside; nothing of it runs again.
     Resolve,
-}
-
-/// Reads a document by way of a value: what is tagged cannot be kept as text.
-fn document<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Json, D::Error> {
-    serde_json::Value::deserialize(deserializer).map(Json::from)
 }
 
 /// Which kind of [`Action`].

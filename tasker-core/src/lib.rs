@@ -102,7 +102,7 @@ mod template;
 pub mod testing;
 mod why;
 
-pub use action::{Action, ActionKind};
+pub use action::{Action, ActionFault, ActionForm, ActionKind};
 pub use async_trait::async_trait;
 pub use breaker::{SystemPolicy, SystemStatus};
 pub use client::{

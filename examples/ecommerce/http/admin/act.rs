@@ -8,8 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use tasker::decide::Refused;
 use tasker::{
-    Action, ActionKind, ContextFault, OperateError, RetryFilter, TaskId, TaskQuery, TaskState,
-    TaskStatus,
+    Action, ActionForm, ActionKind, ContextFault, OperateError, RetryFilter, TaskId, TaskQuery,
+    TaskState, TaskStatus,
 };
 
 use super::super::body::{Body, idempotency_key};
@@ -25,9 +25,9 @@ pub(in super::super) struct Asked {
     action: ActionKind,
     step: Option<String>,
     #[serde(default, deserialize_with = "given")]
-    result: Option<Value>,
+    result: Option<tasker::Json>,
     #[serde(default, deserialize_with = "given")]
-    context: Option<Value>,
+    context: Option<tasker::Json>,
     limit: Option<u32>,
     actor: String,
     reason: String,
@@ -35,8 +35,11 @@ pub(in super::super) struct Asked {
 }
 
 /// `null` is a result like any other.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
-    Value::deserialize(deserializer).map(Some)
+fn given<'de, D>(deserializer: D) -> Result<Option<tasker::Json>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    tasker::Json::deserialize(deserializer).map(Some)
 }
 
 #[derive(Serialize)]
@@ -56,9 +59,11 @@ pub(in super::super) async fn act(
     Body(asked): Body<Asked>,
 ) -> Result<Json<Done>, ApiError> {
     let key = idempotency_key(&headers)?;
-    let mut operator = operator(&asked.actor, &asked.reason)?;
-    operator.expects = asked.expects;
-    let mut action = asked.action()?;
+    let Asked { action, step, result, context, limit, actor, reason, expects } = asked;
+    let mut operator = operator(&actor, &reason)?;
+    operator.expects = expects;
+    let form = ActionForm { action, step, result, context, limit };
+    let mut action = Action::try_from(form).map_err(|fault| invalid(fault.to_string()))?;
     if let Action::EditContext { context } = &mut action {
         let task = web.tasker.status(task_id).await?.ok_or_else(ApiError::order_not_found)?;
         let read = |context: &tasker::Json| context.to::<Value>().unwrap_or_default();
@@ -74,49 +79,6 @@ pub(in super::super) async fn act(
     }
     let TaskStatus { state, version, .. } = web.tasker.operate(task_id, action, &operator).await?;
     Ok(Json(Done { task_id, state, version, repeated }))
-}
-
-impl Asked {
-    /// # Errors
-    /// The action needs a field that is not there, or has none of that name.
-    fn action(mut self) -> Result<Action, ApiError> {
-        let kind = self.action;
-        let lacks = |field: &str| invalid(format!("`{kind}` needs the field `{field}`"));
-        let mut step = || self.step.take().ok_or_else(|| lacks("step"));
-        let action = match kind {
-            ActionKind::Cancel => Action::Cancel,
-            ActionKind::Retry => Action::Retry,
-            ActionKind::Pause => Action::Pause,
-            ActionKind::Resume => Action::Resume,
-            ActionKind::Compensate => Action::Compensate,
-            ActionKind::Resolve => Action::Resolve,
-            ActionKind::RetryStep => Action::RetryStep { step: step()? },
-            ActionKind::RetryFrom => Action::RetryFrom { step: step()? },
-            ActionKind::SkipStep => Action::SkipStep { step: step()? },
-            ActionKind::ResolveStep => {
-                let result = self.result.take().ok_or_else(|| lacks("result"))?;
-                Action::ResolveStep { step: step()?, result: result.into() }
-            }
-            ActionKind::SetRetryLimit => {
-                let limit = self.limit.take().ok_or_else(|| lacks("limit"))?;
-                Action::SetRetryLimit { step: step()?, limit }
-            }
-            ActionKind::EditContext => {
-                let context = self.context.take().ok_or_else(|| lacks("context"))?;
-                Action::EditContext { context: context.into() }
-            }
-        };
-        let left = [
-            ("step", self.step.is_some()),
-            ("result", self.result.is_some()),
-            ("context", self.context.is_some()),
-            ("limit", self.limit.is_some()),
-        ];
-        match left.into_iter().find(|(_, is_left)| *is_left) {
-            Some((field, _)) => Err(invalid(format!("`{kind}` takes no field `{field}`"))),
-            None => Ok(action),
-        }
-    }
 }
 
 /// Which orders to retry.
