@@ -18,6 +18,7 @@ use crate::handler::{AttemptTime, StepHandler, StepInput, TaskHandler};
 use crate::history::Recorded;
 use crate::registry::Registry;
 use crate::snapshot::{Snapshot, Want};
+use crate::store::Route;
 
 /// A task that the worker owns, or of which it runs one offered step.
 pub(super) struct Held {
@@ -126,11 +127,12 @@ impl Held {
         }
         let template = self.snapshot.template();
         let policy = template.system_policy(name);
+        let route = Route::to_system(template, name, decide::handler_of(&self.snapshot, step));
         match shared.systems.get(name).admit(&policy, clock) {
             Ok(place) if place.is_for_sure() => Admitted::To(place),
             // Nobody here would come back for a task of an older template that names a system which
             // the registered one does not.
-            _ if !shared.registry.takes_parked(template, name) => Admitted::Freely,
+            _ if !shared.registry.takes_parked(template, &route) => Admitted::Freely,
             admitted => admitted.map_or_else(Admitted::Not, Admitted::To),
         }
     }

@@ -7,5 +7,6 @@ mod branches;
 mod crews;
 mod operators;
 mod outage;
+mod parts;
 mod strangers;
 mod trouble;
