@@ -8,5 +8,6 @@ mod crews;
 mod operators;
 mod outage;
 mod parts;
+mod siblings;
 mod strangers;
 mod trouble;
