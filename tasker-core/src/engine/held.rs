@@ -10,7 +10,7 @@ use tracing::error;
 
 use super::mail::StoreClock;
 use super::owner::Whose;
-use super::systems::Place;
+use super::systems::{Place, UnderWay};
 use super::{Incarnation, Shared};
 use crate::StepIndex;
 use crate::decide::{self, Begun, Report};
@@ -56,6 +56,7 @@ pub(super) struct Attempt {
     pub(super) run: u64,
     /// `None` where another worker runs it.
     pub(super) input: Option<Arc<StepInput>>,
+    pub(super) call: UnderWay,
 }
 
 /// Whether a step may start.
@@ -155,7 +156,7 @@ impl Held {
         run: u64,
         whose: Whose,
         max_result_bytes: usize,
-    ) -> Arc<StepInput> {
+    ) -> (Arc<StepInput>, UnderWay) {
         let (task, now) = (&self.snapshot, self.snapshot.step(step));
         let template = task.template().clone();
         let policy = template.step(step);
@@ -180,14 +181,21 @@ impl Held {
             template,
         });
         let seq = now.next_seq();
-        self.attempts.push(Attempt { step, seq, run, input: Some(input.clone()) });
-        input
+        let call = UnderWay::default();
+        self.attempts.push(Attempt {
+            step,
+            seq,
+            run,
+            input: Some(input.clone()),
+            call: call.clone(),
+        });
+        (input, call)
     }
 
     /// Notes that a step is to be run by another worker.
     pub(super) fn offer(&mut self, step: StepIndex) {
         let seq = self.snapshot.step(step).next_seq();
-        self.attempts.push(Attempt { step, seq, run: 0, input: None });
+        self.attempts.push(Attempt { step, seq, run: 0, input: None, call: UnderWay::default() });
         self.offers.push(step);
     }
 

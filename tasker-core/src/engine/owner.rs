@@ -317,13 +317,13 @@ impl Owner {
             let template = held.snapshot.template().clone();
             self.runs += 1;
             let run = self.runs;
-            let input = held.begin(step, run, whose, self.core.settings.max_result_bytes);
+            let (input, call) = held.begin(step, run, whose, self.core.settings.max_result_bytes);
             let attempt = input.attempt;
             let name = &template.step(step).name;
             let span = info_span!("step", %task, step = name.as_str(), attempt);
             let core = self.core.clone();
             let attempt = async move {
-                let began = Began { handler, input, clock, permit };
+                let began = Began { handler, input, clock, permit, call };
                 let (ran_for, ended) = began.run(&core.shared, place).await;
                 core.tell(task, Message::Ended { task, step, run, ran_for, ended });
             };

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::allowance::Allowance;
-pub(super) use self::call::NOTE;
+pub(super) use self::call::{NOTE, UnderWay};
 use self::document::Unwritten;
 pub(crate) use self::document::breaker_of;
 use self::turn::Taker;
