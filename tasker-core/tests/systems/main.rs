@@ -6,6 +6,7 @@ mod bank;
 mod blocked;
 mod branches;
 mod crews;
+mod fairness;
 mod operators;
 mod outage;
 mod parts;
