@@ -66,6 +66,8 @@ impl Owner {
     /// Begins nothing more: tasks of which nothing runs are given back.
     pub(super) fn stop(&mut self) {
         self.stopping = true;
+        let turns = self.turns.drain(..);
+        self.queue.extend(turns.map(|(_, task, step)| (task, step, Whose::Mine)));
         for (task, step, whose) in std::mem::take(&mut self.queue) {
             match whose {
                 Whose::Mine => {

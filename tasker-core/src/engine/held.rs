@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -19,6 +20,9 @@ use crate::history::Recorded;
 use crate::registry::Registry;
 use crate::snapshot::{Snapshot, Want};
 use crate::store::Route;
+
+/// How long steps wait in memory for their turn at a system.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// A task that the worker owns, or of which it runs one offered step.
 pub(super) struct Held {
@@ -45,6 +49,8 @@ pub(super) struct Held {
     pub(super) pending: bool,
     /// The place at a system for which it was claimed.
     pub(super) place: Option<Place>,
+    /// Until when its steps wait in memory for their turn at a system.
+    pub(super) patient_until: Option<Instant>,
 }
 
 /// A step that runs.
@@ -88,6 +94,7 @@ impl Held {
             due_at: None,
             pending: false,
             place: None,
+            patient_until: None,
         }
     }
 
@@ -136,6 +143,15 @@ impl Held {
             _ if !shared.registry.takes_parked(template, &route) => Admitted::Freely,
             admitted => admitted.map_or_else(Admitted::Not, Admitted::To),
         }
+    }
+
+    /// Whether a step may wait in memory for its turn: a moment long, from the first time that it
+    /// asks.
+    ///
+    /// Where calls are quick it has its turn before it could have been set aside and claimed again.
+    pub(super) fn is_patient(&mut self) -> bool {
+        let now = Instant::now();
+        now < *self.patient_until.get_or_insert(now + PATIENCE)
     }
 
     /// Whether a step that waits for a slot may be offered.

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{Instrument, info_span};
 
@@ -42,6 +42,8 @@ pub(super) struct Owner {
     pub(super) borrowed: HashMap<(TaskId, StepIndex), Held>,
     /// Steps that wait for a slot.
     pub(super) queue: VecDeque<(TaskId, StepIndex, Whose)>,
+    /// Steps that wait a moment for their turn at a system, and until when.
+    pub(super) turns: VecDeque<(Instant, TaskId, StepIndex)>,
     /// When steps of held tasks that wait for a retry are due.
     due: BinaryHeap<Reverse<(Instant, TaskId)>>,
     /// Tasks and offers to decide on.
@@ -50,6 +52,8 @@ pub(super) struct Owner {
     /// Tasks whose stored state has to be read again.
     pub(super) stale: Vec<TaskId>,
     pub(super) clock: StoreClock,
+    /// Places at systems that are known to have become free.
+    freed: usize,
     /// Attempts begun so far.
     runs: u64,
     /// Steps that others were offered and have not settled.
@@ -68,10 +72,12 @@ pub(super) enum Whose {
 pub(super) async fn run(core: Arc<Core>, mut inbox: mpsc::UnboundedReceiver<Message>) {
     let mut owner = Owner::new(core.clone());
     let mut mail = Vec::with_capacity(MAIL);
+    let mut turns = core.shared.systems.turns();
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let due = owner.due.peek().map(|Reverse((at, _))| *at);
+        let due = due.into_iter().chain(owner.turns.front().map(|turn| turn.0)).min();
         let mut sweeps = false;
         tokio::select! {
             biased;
@@ -81,6 +87,8 @@ pub(super) async fn run(core: Arc<Core>, mut inbox: mpsc::UnboundedReceiver<Mess
             () = core.stop.cancelled(), if !owner.stopping => owner.stop(),
             _ = sweep.tick(), if owner.has_attempts() => sweeps = true,
             _ = inbox.recv_many(&mut mail, MAIL) => {}
+            // Its sender lives as long as the worker.
+            _ = turns.changed(), if !owner.turns.is_empty() => {}
             permit = core.slots.clone().acquire_owned(), if !owner.queue.is_empty() => {
                 if let Ok(permit) = permit {
                     owner.start_next(permit);
@@ -90,6 +98,7 @@ pub(super) async fn run(core: Arc<Core>, mut inbox: mpsc::UnboundedReceiver<Mess
         }
         owner.abandon_lost();
         owner.wake_due();
+        owner.take_turns(&mut turns);
         for message in mail.drain(..) {
             owner.read(message);
         }
@@ -114,11 +123,13 @@ impl Owner {
             held: HashMap::new(),
             borrowed: HashMap::new(),
             queue: VecDeque::new(),
+            turns: VecDeque::new(),
             due: BinaryHeap::new(),
             pending: Vec::new(),
             pending_offers: Vec::new(),
             stale: Vec::new(),
             clock: StoreClock::told(Timestamp::UNIX_EPOCH),
+            freed: 0,
             runs: 0,
             offered: 0,
             stopping: false,
@@ -256,6 +267,20 @@ impl Owner {
         }
     }
 
+    /// Queues steps that may have their turn at a system now, or have waited long enough.
+    fn take_turns(&mut self, turns: &mut watch::Receiver<usize>) {
+        if self.turns.is_empty() {
+            return;
+        }
+        let (now, before) = (Instant::now(), self.freed);
+        self.freed = *turns.borrow_and_update();
+        // With every success there is another place.
+        let free = self.freed.wrapping_sub(before).saturating_mul(2);
+        let late = self.turns.iter().take_while(|turn| turn.0 <= now).count();
+        let some = self.turns.drain(..free.max(late).min(self.turns.len()));
+        some.rev().for_each(|(_, task, step)| self.queue.push_front((task, step, Whose::Mine)));
+    }
+
     fn has_attempts(&self) -> bool {
         !self.held.is_empty() || !self.borrowed.is_empty()
     }
@@ -301,10 +326,21 @@ impl Owner {
             let clock = self.clock;
             let place = match held.place_for(step, &self.core.shared, clock) {
                 Admitted::Freely => None,
-                Admitted::To(place) => Some(place),
+                Admitted::To(place) => {
+                    held.patient_until = None;
+                    Some(place)
+                }
                 Admitted::Not(want) => {
                     match whose {
+                        Whose::Mine if want == Want::Turn && held.is_patient() => {
+                            let until = held.patient_until.unwrap_or_else(Instant::now);
+                            self.turns.push_back((until, task, step));
+                        }
                         Whose::Mine => {
+                            held.patient_until = None;
+                            if let Some(system) = decide::system_of(&held.snapshot, step) {
+                                self.core.shared.systems.get(system).parks();
+                            }
                             held.snapshot.park(step, want);
                             self.decide_on(task);
                         }
@@ -411,6 +447,7 @@ impl Owner {
     /// Forgets the steps of a task that wait for a slot.
     pub(super) fn forget_queued(&mut self, id: TaskId) {
         self.queue.retain(|(task, _, whose)| *task != id || *whose == Whose::Theirs);
+        self.turns.retain(|(_, task, _)| *task != id);
     }
 
     pub(super) const fn is_stopping(&self) -> bool {

@@ -36,8 +36,8 @@ async fn a_task_does_not_go_to_and_fro_between_workers_of_which_each_has_one_of_
         most = most.max(store.load(*id).await.unwrap().unwrap().version);
     }
     // Being claimed and being put down each make a version: when it comes, for its turn to debit,
-    // by who can credit, and for its turn to do so.
-    assert!(most <= 2 * 4, "a task changed hands {most} times");
+    // by who can credit, for its turn to do so; and now and then for a turn that others had.
+    assert!(most <= 2 * 6, "a task changed hands {most} times");
     for worker in workers {
         worker.shutdown(Duration::from_secs(1)).await;
     }
