@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tasker_core::store::StateStore;
 use tasker_core::{
-    MemoryStore, StepContext, StepError, StepTemplate, TaskId, TaskRequest, TaskState, TaskTemplate,
-    Tasker, Workflow, step_fn,
+    MemoryStore, StepContext, StepError, StepTemplate, TaskId, TaskRequest, TaskState,
+    TaskTemplate, Tasker, Workflow, step_fn,
 };
 use tokio::time::Instant;
 
