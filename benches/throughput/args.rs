@@ -99,6 +99,8 @@ pub(crate) enum Durability {
 pub(crate) enum Shape {
     /// One step.
     Single,
+    /// One step that names the system it depends on, which is well.
+    Calling,
     /// Five steps, one after the other.
     Chain5,
     /// Five steps: one, three beside each other, one.

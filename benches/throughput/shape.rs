@@ -12,7 +12,7 @@ impl Shape {
     /// Steps of one task.
     pub(crate) const fn steps(self) -> usize {
         match self {
-            Self::Single => 1,
+            Self::Single | Self::Calling => 1,
             Self::Chain5 | Self::Diamond5 => 5,
             Self::Fan1000 => 1_002,
             Self::Fan10000 => 10_002,
@@ -22,6 +22,7 @@ impl Shape {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Single => "single",
+            Self::Calling => "calling",
             Self::Chain5 => "chain5",
             Self::Diamond5 => "diamond5",
             Self::Fan1000 => "fan1000",
@@ -32,6 +33,7 @@ impl Shape {
     pub(crate) fn template(self) -> Result<TaskTemplate, tasker::TemplateError> {
         let steps = match self {
             Self::Single => vec![step("a")],
+            Self::Calling => vec![step("a").dependent_system("nobody")],
             Self::Chain5 => vec![
                 step("a"),
                 step("b").after("a"),

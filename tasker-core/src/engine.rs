@@ -16,6 +16,7 @@ mod mail;
 mod owner;
 mod parked;
 mod patience;
+mod queue;
 mod rhythm;
 mod room;
 mod settle;

@@ -71,9 +71,9 @@ impl Registry {
         for step in template.steps() {
             // Who cannot make the call is no use to a task that waits for it.
             let Some(system) = &step.dependent_system else { continue };
-            let mut callers = std::iter::once(&step.handler).chain(&step.compensate_with);
-            if callers.any(|name| handler.step_handler(name).is_some()) {
-                let route = Route::to_system(&template, system);
+            let callers = std::iter::once(&step.handler).chain(&step.compensate_with);
+            for caller in callers.filter(|name| handler.step_handler(name).is_some()) {
+                let route = Route::to_system(&template, system, caller);
                 parked.entry(system.clone()).or_default().insert(route);
                 let policy = || template.system_policy(system);
                 self.policies.entry(system.clone()).or_insert_with(policy);
@@ -138,12 +138,11 @@ impl Registry {
         all
     }
 
-    /// Whether workers of this process take the tasks of a template that wait for a system: it may
-    /// be an older template of the same kind of task, which names another.
-    pub(crate) fn takes_parked(&self, template: &TaskTemplate, system: &str) -> bool {
+    /// Whether workers of this process take the tasks of a template that wait for a system on a
+    /// route: it may be an older template of the same kind of task, which names another system.
+    pub(crate) fn takes_parked(&self, template: &TaskTemplate, route: &Route) -> bool {
         let systems = self.parked.get(&template.task_type().namespace);
-        let routes = systems.and_then(|systems| systems.get(system));
-        routes.is_some_and(|routes| routes.contains(&Route::to_system(template, system)))
+        systems.is_some_and(|systems| systems.values().any(|routes| routes.contains(route)))
     }
 
     /// The systems that can be called here.

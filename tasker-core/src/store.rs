@@ -194,7 +194,7 @@ pub struct ClaimRequest {
 
 /// Which workers may take a queued task: those that serve its type, or one handler of it.
 ///
-/// Written `namespace/name@version`, or with `#handler` or `!system` at its end.
+/// Written `namespace/name@version`, or with `#handler` or `!system#handler` at its end.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Route(Arc<str>);
 
@@ -209,9 +209,11 @@ impl Route {
         Self(format!("{}#{handler}", template.task_type()).into())
     }
 
-    /// The route of those tasks of a template that wait until a system is well that they depend on.
-    pub fn to_system(template: &TaskTemplate, system: &str) -> Self {
-        Self(format!("{}!{system}", template.task_type()).into())
+    /// The route of those tasks of a template that wait until a system takes a call of one handler.
+    ///
+    /// Who lacks the handler could only pass such a task on, and get it back.
+    pub fn to_system(template: &TaskTemplate, system: &str, handler: &str) -> Self {
+        Self(format!("{}!{system}#{handler}", template.task_type()).into())
     }
 
     /// The handler or the system that is waited for, if it is not just for any worker.
@@ -221,7 +223,7 @@ impl Route {
         Some(if self.0.as_bytes()[at] == b'#' {
             Awaited::Handler(name)
         } else {
-            Awaited::System(name)
+            Awaited::System(name.split_once('#').map_or(name, |(system, _)| system))
         })
     }
 

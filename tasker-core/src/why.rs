@@ -12,7 +12,7 @@ use jiff::Timestamp;
 pub use self::cause::{StepCause, TaskCause, WaitForSystem};
 
 use crate::action::ActionKind;
-use crate::breaker::SystemStatus;
+use crate::breaker::{BreakerState, SystemStatus};
 use crate::decide;
 use crate::history::{Author, Occurrence, Recorded};
 use crate::snapshot::{Outcome, Phase, Snapshot, Step, Undone};
@@ -48,6 +48,12 @@ fn awaited(stored: &StoredTask) -> Option<&str> {
         Awaited::System(system) => Some(system),
         Awaited::Handler(_) => None,
     }
+}
+
+/// Whether a queued task, while it waits for something else, would find the breaker open.
+fn set_aside(stored: &StoredTask, systems: &[SystemStatus], system: &str) -> bool {
+    let open = |it: &SystemStatus| it.name == system && it.state != BreakerState::Closed;
+    stored.owner.is_none() && systems.iter().any(open)
 }
 
 impl Why {
@@ -162,8 +168,11 @@ fn unfinished(task: &Snapshot, stored: &StoredTask, systems: &[SystemStatus]) ->
     match since {
         Some(until) if until > now && pending => return TaskCause::Delayed { until },
         Some(at) if at > now => {
-            let waits = |step| task.step(step).ready_at().is_some_and(|at| at > now);
-            return TaskCause::WaitsForRetry { retries: steps_that(task, waits), at };
+            let due = |step| task.step(step).ready_at().filter(|at| *at > now);
+            // It may be looked at sooner, for a step that waits for a system.
+            let at = task.ready().iter().filter_map(|step| due(*step)).min().unwrap_or(at);
+            let retries = steps_that(task, |step| due(step).is_some());
+            return TaskCause::WaitsForRetry { retries, at };
         }
         Some(_) | None => {}
     }
@@ -231,7 +240,7 @@ fn step_cause(
         return Some(StepCause::TaskPaused);
     }
     if let Some(system) = decide::system_of(task, index)
-        && awaited(stored) == Some(system)
+        && (awaited(stored) == Some(system) || set_aside(stored, systems, system))
     {
         return Some(StepCause::WaitsForSystem(WaitForSystem::on(system, systems)));
     }

@@ -292,7 +292,7 @@ fn a_task_that_was_set_aside_for_a_system_names_it() {
         .step(StepTemplate::new("pack"))
         .build()
         .unwrap();
-    let route = Some(Route::to_system(&template, "bank"));
+    let route = Some(Route::to_system(&template, "bank", "pay"));
     let template = Arc::new(template);
     let task = StoredTask { template, route, wake_at: Some(at(30)), ..order() };
     let task = with(task, Some(PACK), 20, done());

@@ -93,7 +93,7 @@ CREATE TABLE queue (
     autovacuum_vacuum_cost_delay = 0
 );
 COMMENT ON TABLE queue IS 'The tasks that wait to be claimed, in the order in which they are.';
-COMMENT ON COLUMN queue.route IS 'Who may claim it: namespace/name@version, or with #handler or !system at its end.';
+COMMENT ON COLUMN queue.route IS 'Who may claim it: namespace/name@version, or with #handler or !system#handler at its end.';
 COMMENT ON COLUMN queue.priority IS 'task.priority.';
 COMMENT ON COLUMN queue.wake_at IS 'From when on it may be claimed.';
 COMMENT ON COLUMN queue.task IS 'The task.';

@@ -230,8 +230,9 @@ fn lacks(registry: &Registry, stored: &StoredTask) -> Option<Lack> {
     if !missing.is_empty() {
         return Some(Lack::Handlers { missing });
     }
-    let Some(Awaited::System(name)) = stored.route.as_ref()?.waits_for() else { return None };
-    let taken = registry.takes_parked(&stored.template, name);
+    let route = stored.route.as_ref()?;
+    let Some(Awaited::System(name)) = route.waits_for() else { return None };
+    let taken = registry.takes_parked(&stored.template, route);
     (!taken).then(|| Lack::System { name: name.to_owned() })
 }
 

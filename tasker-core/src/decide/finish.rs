@@ -49,26 +49,34 @@ pub(super) fn conclude(task: &mut Snapshot, now: Timestamp, rows: &mut Vec<Trans
         Want::System => 1,
         Want::Handler => 2,
     });
-    match (wake_at, parked) {
-        (Some(None), _) => Then::Keep,
-        (Some(Some(at)), _) if at <= now => Then::Keep,
+    let wait = match wake_at {
+        None => Duration::ZERO,
+        Some(at) => match at.and_then(|at| Duration::try_from(at.duration_since(now)).ok()) {
+            Some(wait) if !wait.is_zero() => wait,
+            Some(_) | None => return Then::Keep,
+        },
+    };
+    let template = task.template();
+    let soon = wait.is_zero();
+    let system = parked.and_then(|(step, _)| template.step(*step).dependent_system.as_deref());
+    let (wake_in, route) = match (parked, system) {
+        (Some((step, want)), Some(system))
+            if soon && *want != Want::Handler || *want == Want::Turn =>
+        {
+            (Duration::ZERO, Route::to_system(template, system, handler_of(task, *step)))
+        }
+        // Neither is to wait for the other: not the retry until the system is well, and not what
+        // the system holds up until the retry is due.
+        (Some((_, Want::System)), Some(system)) => {
+            (wait.min(template.system_policy(system).probe_interval), Route::of(template))
+        }
         // What the others want comes after the steps that can go on without them.
-        (None, Some((step, want))) => {
-            let template = task.template();
-            let system = template.step(*step).dependent_system.as_deref();
-            let route = match (want, system) {
-                (Want::System | Want::Turn, Some(system)) => Route::to_system(template, system),
-                (Want::System | Want::Turn, None) => Route::of(template),
-                (Want::Handler, _) => Route::to_handler(template, handler_of(task, *step)),
-            };
-            Then::Queue { state, wake_in: Duration::ZERO, route }
+        (Some((step, Want::Handler)), _) if soon => {
+            (Duration::ZERO, Route::to_handler(template, handler_of(task, *step)))
         }
-        (wake_at, _) => {
-            let wait = wake_at.flatten().map(|at| at.duration_since(now));
-            let wake_in = wait.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or_default();
-            Then::Queue { state, wake_in, route: Route::of(task.template()) }
-        }
-    }
+        (Some(_) | None, _) => (wait, Route::of(template)),
+    };
+    Then::Queue { state, wake_in, route }
 }
 
 fn end(task: &mut Snapshot, state: TaskState) -> Then {

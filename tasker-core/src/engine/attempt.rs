@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Shared;
 use super::mail::StoreClock;
-use super::systems::{NOTE, Place};
+use super::systems::{NOTE, Place, UnderWay};
 use crate::Json;
 use crate::event::EventKind;
 use crate::handler::{
@@ -47,44 +47,56 @@ pub(super) struct Began {
     pub(super) input: Arc<StepInput>,
     pub(super) clock: StoreClock,
     pub(super) permit: OwnedSemaphorePermit,
+    pub(super) call: UnderWay,
 }
 
 impl Began {
     /// Makes the attempt, with a place at the system that it calls; how long the handler ran.
     pub(super) async fn run(self, shared: &Shared, place: Option<Place>) -> (Duration, Ended) {
-        let Self { handler, input, clock, permit } = self;
-        let tell = |kind: &mut dyn FnMut() -> EventKind| {
-            shared.events.tell(input.task, &input.template, clock.now(), kind);
-        };
-        let mut place = place;
-        if let Some(place) = &mut place
-            && !place.permitted(&shared.systems, &input).await
-        {
-            return (Duration::ZERO, Ended::Parked);
+        let Self { handler, input, clock, permit, call } = self;
+        if let Some(mut place) = place {
+            if !place.permitted(&shared.systems, &input).await {
+                return (Duration::ZERO, Ended::Parked);
+            }
+            call.begins(place);
         }
         let (step, attempt) = (input.template.step(input.step), input.attempt);
         // Its time begins when it does.
         input.time.extend(step.timeout);
-        tell(&mut || EventKind::StepStarted { step: step.name.clone(), attempt });
-        let mut ended = run(handler, input.clone()).await;
+        let started = || EventKind::StepStarted { step: step.name.clone(), attempt };
+        shared.events.tell(input.task, &input.template, clock.now(), started);
+        let ended = run(handler, input.clone()).await;
         let ran_for = input.time.elapsed();
         drop(permit);
-        let Some(place) = place else { return (ran_for, ended) };
-        // The handler has given its thread back, whatever its time-out is.
-        input.time.extend(NOTE);
-        let (event, found_down) = place.ended(&shared.systems, &input, &ended).await;
-        if let Some(event) = event {
-            // Opening a breaker raises an escalation.
-            if matches!(event, EventKind::SystemOpened { .. }) {
-                shared.raised.notify_one();
-            }
-            tell(&mut || event.clone());
+        match call.ends() {
+            Some(place) => (ran_for, note(shared, place, &input, clock, ended).await),
+            None => (ran_for, ended),
         }
-        if let Ended::Outcome { spared, .. } = &mut ended {
-            *spared = found_down;
-        }
-        (ran_for, ended)
     }
+}
+
+/// Notes what the end of a call says about the system; the end, spared if that is found to be down.
+pub(super) async fn note(
+    shared: &Shared,
+    place: Place,
+    input: &StepInput,
+    clock: StoreClock,
+    mut ended: Ended,
+) -> Ended {
+    // Meanwhile the attempt is not late, whatever its time-out is.
+    input.time.extend(NOTE);
+    let (event, found_down) = place.ended(&shared.systems, input, &ended).await;
+    if let Some(event) = event {
+        // Opening a breaker raises an escalation.
+        if matches!(event, EventKind::SystemOpened { .. }) {
+            shared.raised.notify_one();
+        }
+        shared.events.tell(input.task, &input.template, clock.now(), || event);
+    }
+    if let Ended::Outcome { spared, .. } = &mut ended {
+        *spared = found_down;
+    }
+    ended
 }
 
 /// Runs a handler until it ends, times out or is cancelled.

@@ -7,7 +7,9 @@ use tracing::warn;
 
 use super::attempt::{self, Ended};
 use super::held::Held;
+use super::mail::Message;
 use super::owner::{Owner, SWEEP, Whose};
+use super::systems::NOTE;
 use crate::store::RunningStep;
 
 impl Owner {
@@ -23,16 +25,27 @@ impl Owner {
                 if let Some(input) = &running.input
                     && now > input.time.deadline() + SWEEP
                 {
-                    blocked.push((input.clone(), running.run));
+                    blocked.push((input.clone(), running.run, running.call.ends()));
                 }
             }
         }
-        for (input, run) in blocked {
-            let (task, step) = (input.task, input.step);
+        for (input, run, place) in blocked {
+            let (task, step, ran_for) = (input.task, input.step, input.time.elapsed());
             warn!(%task, step = input.template.step(step).name, "a handler blocks its thread");
             let outcome = Err(attempt::blocked_failure(&input));
             let ended = Ended::Outcome { outcome, retry_after: None, spared: false };
-            self.ended(task, step, run, input.time.elapsed(), ended);
+            let Some(place) = place else {
+                self.ended(task, step, run, ran_for, ended);
+                continue;
+            };
+            // At once, so that the next look does not find it late.
+            input.time.extend(NOTE);
+            let (core, clock) = (self.core.clone(), self.clock);
+            // Not on the handlers' threads, of which it has one too few. The store has a second.
+            drop(tokio::spawn(async move {
+                let ended = attempt::note(&core.shared, place, &input, clock, ended).await;
+                core.tell(task, Message::Ended { task, step, run, ran_for, ended });
+            }));
         }
     }
 
@@ -53,6 +66,8 @@ impl Owner {
     /// Begins nothing more: tasks of which nothing runs are given back.
     pub(super) fn stop(&mut self) {
         self.stopping = true;
+        let turns = self.turns.drain(..);
+        self.queue.extend(turns.map(|(_, task, step)| (task, step, Whose::Mine)));
         for (task, step, whose) in std::mem::take(&mut self.queue) {
             match whose {
                 Whose::Mine => {

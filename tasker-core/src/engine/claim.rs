@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::mail::{Message, StoreClock};
-use super::parked::{self, Routes};
+use super::parked::{self, Routes, Shares};
 use super::patience::Patience;
 use super::rhythm::{Recovery, Rhythm};
 use super::systems::Place;
@@ -55,11 +55,13 @@ async fn claim_for(core: &Arc<Core>, incarnation: &Arc<Incarnation>) {
     let mut recovery = Recovery::new(core.settings.lease);
     let mut occasions = core.shared.systems.occasions();
     let mut routes = Routes::new(core);
+    let mut shares = Shares::default();
     while !incarnation.lost.is_cancelled() {
         let most = if core.stop.is_cancelled() { 0 } else { BATCH };
         occasions.mark_unchanged();
+        let mut room = shares.keep(core, most);
         if most > 0 {
-            match parked::claim(core, incarnation).await {
+            match parked::claim(core, incarnation, &shares).await {
                 Ok(true) => {}
                 Ok(false) => return incarnation.lost.cancel(),
                 Err(error) => {
@@ -73,7 +75,9 @@ async fn claim_for(core: &Arc<Core>, incarnation: &Arc<Incarnation>) {
             }
         }
         // The last claim of a round is the one by which a store knows what the worker has seen.
-        let mut room = Room::reserve(core, most);
+        let kept = room.size();
+        room.grow_to(most);
+        let asked = room.size();
         let recovers = recovery.is_due();
         let request = ClaimRequest {
             worker: incarnation.id,
@@ -88,8 +92,12 @@ async fn claim_for(core: &Arc<Core>, incarnation: &Arc<Incarnation>) {
                 if recovers {
                     recovery.made();
                 }
+                let brought = work.tasks.len();
                 let next_in = dispatch(core, incarnation, work, &mut room, recovers, Vec::new());
                 drop(room);
+                if shares.claimed(brought, asked, kept) {
+                    continue;
+                }
                 let quiet = recovery.bound(rhythm.wait());
                 // A look for somebody to probe with is no sign of work either.
                 let quiet = parked::probe_in(core).map_or(quiet, |next| next.min(quiet));

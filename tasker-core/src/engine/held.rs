@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -10,7 +11,7 @@ use tracing::error;
 
 use super::mail::StoreClock;
 use super::owner::Whose;
-use super::systems::Place;
+use super::systems::{Place, UnderWay};
 use super::{Incarnation, Shared};
 use crate::StepIndex;
 use crate::decide::{self, Begun, Report};
@@ -18,6 +19,10 @@ use crate::handler::{AttemptTime, StepHandler, StepInput, TaskHandler};
 use crate::history::Recorded;
 use crate::registry::Registry;
 use crate::snapshot::{Snapshot, Want};
+use crate::store::Route;
+
+/// How long steps wait in memory for their turn at a system.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// A task that the worker owns, or of which it runs one offered step.
 pub(super) struct Held {
@@ -44,6 +49,8 @@ pub(super) struct Held {
     pub(super) pending: bool,
     /// The place at a system for which it was claimed.
     pub(super) place: Option<Place>,
+    /// Until when its steps wait in memory for their turn at a system.
+    pub(super) patient_until: Option<Instant>,
 }
 
 /// A step that runs.
@@ -55,6 +62,7 @@ pub(super) struct Attempt {
     pub(super) run: u64,
     /// `None` where another worker runs it.
     pub(super) input: Option<Arc<StepInput>>,
+    pub(super) call: UnderWay,
 }
 
 /// Whether a step may start.
@@ -86,6 +94,7 @@ impl Held {
             due_at: None,
             pending: false,
             place: None,
+            patient_until: None,
         }
     }
 
@@ -126,13 +135,23 @@ impl Held {
         }
         let template = self.snapshot.template();
         let policy = template.system_policy(name);
+        let route = Route::to_system(template, name, decide::handler_of(&self.snapshot, step));
         match shared.systems.get(name).admit(&policy, clock) {
             Ok(place) if place.is_for_sure() => Admitted::To(place),
             // Nobody here would come back for a task of an older template that names a system which
             // the registered one does not.
-            _ if !shared.registry.takes_parked(template, name) => Admitted::Freely,
+            _ if !shared.registry.takes_parked(template, &route) => Admitted::Freely,
             admitted => admitted.map_or_else(Admitted::Not, Admitted::To),
         }
+    }
+
+    /// Whether a step may wait in memory for its turn: a moment long, from the first time that it
+    /// asks.
+    ///
+    /// Where calls are quick it has its turn before it could have been set aside and claimed again.
+    pub(super) fn is_patient(&mut self) -> bool {
+        let now = Instant::now();
+        now < *self.patient_until.get_or_insert(now + PATIENCE)
     }
 
     /// Whether a step that waits for a slot may be offered.
@@ -153,7 +172,7 @@ impl Held {
         run: u64,
         whose: Whose,
         max_result_bytes: usize,
-    ) -> Arc<StepInput> {
+    ) -> (Arc<StepInput>, UnderWay) {
         let (task, now) = (&self.snapshot, self.snapshot.step(step));
         let template = task.template().clone();
         let policy = template.step(step);
@@ -178,14 +197,21 @@ impl Held {
             template,
         });
         let seq = now.next_seq();
-        self.attempts.push(Attempt { step, seq, run, input: Some(input.clone()) });
-        input
+        let call = UnderWay::default();
+        self.attempts.push(Attempt {
+            step,
+            seq,
+            run,
+            input: Some(input.clone()),
+            call: call.clone(),
+        });
+        (input, call)
     }
 
     /// Notes that a step is to be run by another worker.
     pub(super) fn offer(&mut self, step: StepIndex) {
         let seq = self.snapshot.step(step).next_seq();
-        self.attempts.push(Attempt { step, seq, run: 0, input: None });
+        self.attempts.push(Attempt { step, seq, run: 0, input: None, call: UnderWay::default() });
         self.offers.push(step);
     }
 

@@ -10,13 +10,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
-use tracing::{Instrument, info_span};
 
 use super::Core;
-use super::attempt::{Began, Ended};
-use super::held::{Admitted, Attempt, Held};
+use super::attempt::Ended;
+use super::held::{Attempt, Held};
 use super::mail::{Message, StoreClock};
 use crate::decide::{self, Report};
 use crate::event::EventKind;
@@ -42,6 +41,8 @@ pub(super) struct Owner {
     pub(super) borrowed: HashMap<(TaskId, StepIndex), Held>,
     /// Steps that wait for a slot.
     pub(super) queue: VecDeque<(TaskId, StepIndex, Whose)>,
+    /// Steps that wait a moment for their turn at a system, and until when.
+    pub(super) turns: VecDeque<(Instant, TaskId, StepIndex)>,
     /// When steps of held tasks that wait for a retry are due.
     due: BinaryHeap<Reverse<(Instant, TaskId)>>,
     /// Tasks and offers to decide on.
@@ -50,8 +51,10 @@ pub(super) struct Owner {
     /// Tasks whose stored state has to be read again.
     pub(super) stale: Vec<TaskId>,
     pub(super) clock: StoreClock,
+    /// Places at systems that are known to have become free.
+    pub(super) freed: usize,
     /// Attempts begun so far.
-    runs: u64,
+    pub(super) runs: u64,
     /// Steps that others were offered and have not settled.
     pub(super) offered: usize,
     pub(super) stopping: bool,
@@ -68,10 +71,12 @@ pub(super) enum Whose {
 pub(super) async fn run(core: Arc<Core>, mut inbox: mpsc::UnboundedReceiver<Message>) {
     let mut owner = Owner::new(core.clone());
     let mut mail = Vec::with_capacity(MAIL);
+    let mut turns = core.shared.systems.turns();
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let due = owner.due.peek().map(|Reverse((at, _))| *at);
+        let due = due.into_iter().chain(owner.turns.front().map(|turn| turn.0)).min();
         let mut sweeps = false;
         tokio::select! {
             biased;
@@ -81,6 +86,8 @@ pub(super) async fn run(core: Arc<Core>, mut inbox: mpsc::UnboundedReceiver<Mess
             () = core.stop.cancelled(), if !owner.stopping => owner.stop(),
             _ = sweep.tick(), if owner.has_attempts() => sweeps = true,
             _ = inbox.recv_many(&mut mail, MAIL) => {}
+            // Its sender lives as long as the worker.
+            _ = turns.changed(), if !owner.turns.is_empty() => {}
             permit = core.slots.clone().acquire_owned(), if !owner.queue.is_empty() => {
                 if let Ok(permit) = permit {
                     owner.start_next(permit);
@@ -90,6 +97,7 @@ pub(super) async fn run(core: Arc<Core>, mut inbox: mpsc::UnboundedReceiver<Mess
         }
         owner.abandon_lost();
         owner.wake_due();
+        owner.take_turns(&mut turns);
         for message in mail.drain(..) {
             owner.read(message);
         }
@@ -114,11 +122,13 @@ impl Owner {
             held: HashMap::new(),
             borrowed: HashMap::new(),
             queue: VecDeque::new(),
+            turns: VecDeque::new(),
             due: BinaryHeap::new(),
             pending: Vec::new(),
             pending_offers: Vec::new(),
             stale: Vec::new(),
             clock: StoreClock::told(Timestamp::UNIX_EPOCH),
+            freed: 0,
             runs: 0,
             offered: 0,
             stopping: false,
@@ -260,97 +270,6 @@ impl Owner {
         !self.held.is_empty() || !self.borrowed.is_empty()
     }
 
-    /// Starts as many queued steps as there are slots.
-    fn start(&mut self) {
-        while !self.queue.is_empty()
-            && let Ok(permit) = self.core.slots.clone().try_acquire_owned()
-        {
-            self.start_next(permit);
-        }
-        self.offer_excess();
-    }
-
-    /// Starts the next queued step that is still wanted.
-    fn start_next(&mut self, permit: OwnedSemaphorePermit) {
-        while let Some((task, step, whose)) = self.queue.pop_front() {
-            let held = match whose {
-                Whose::Mine => self.held.get_mut(&task),
-                Whose::Theirs => self.borrowed.get_mut(&(task, step)),
-            };
-            let Some(held) = held else { continue };
-            if whose == Whose::Mine && (held.snapshot.has_failed() || self.stopping) {
-                held.snapshot.give_back(step);
-                self.decide_on(task);
-                continue;
-            }
-            // What waited for a slot may have been let go meanwhile, and got back.
-            let taken = held.snapshot.step(step).is_taken();
-            if held.is_running(step) || (whose == Whose::Mine && !taken) {
-                continue;
-            }
-            let Some(handler) = held.handler(step) else {
-                match whose {
-                    Whose::Mine => {
-                        held.snapshot.park(step, Want::Handler);
-                        self.decide_on(task);
-                    }
-                    Whose::Theirs => drop(self.return_offer(task, step)),
-                }
-                continue;
-            };
-            let clock = self.clock;
-            let place = match held.place_for(step, &self.core.shared, clock) {
-                Admitted::Freely => None,
-                Admitted::To(place) => Some(place),
-                Admitted::Not(want) => {
-                    match whose {
-                        Whose::Mine => {
-                            held.snapshot.park(step, want);
-                            self.decide_on(task);
-                        }
-                        // Nobody offers such a step.
-                        Whose::Theirs => drop(self.return_offer(task, step)),
-                    }
-                    continue;
-                }
-            };
-            let template = held.snapshot.template().clone();
-            self.runs += 1;
-            let run = self.runs;
-            let input = held.begin(step, run, whose, self.core.settings.max_result_bytes);
-            let attempt = input.attempt;
-            let name = &template.step(step).name;
-            let span = info_span!("step", %task, step = name.as_str(), attempt);
-            let core = self.core.clone();
-            let attempt = async move {
-                let began = Began { handler, input, clock, permit };
-                let (ran_for, ended) = began.run(&core.shared, place).await;
-                core.tell(task, Message::Ended { task, step, run, ran_for, ended });
-            };
-            // Not awaited by anybody: it ends by its time-out, its cancellation or with its runtime.
-            drop(self.core.handlers.spawn(attempt.instrument(span)));
-            return;
-        }
-    }
-
-    /// Offers steps that wait for a slot to workers that have one.
-    fn offer_excess(&mut self) {
-        let spare = self.core.others_spare.load(Ordering::Relaxed);
-        let room = spare.saturating_sub(self.offered).min(self.queue.len());
-        for _ in 0..room {
-            // The last in the queue would wait longest.
-            let Some((task, step, whose)) = self.queue.pop_back() else { return };
-            match (whose, self.held.get_mut(&task)) {
-                (Whose::Mine, Some(held)) if held.may_offer(step) => {
-                    held.offer(step);
-                    self.offered += 1;
-                    self.decide_on(task);
-                }
-                (Whose::Mine | Whose::Theirs, _) => self.queue.push_front((task, step, whose)),
-            }
-        }
-    }
-
     pub(super) fn ended(
         &mut self,
         task: TaskId,
@@ -406,11 +325,6 @@ impl Owner {
         let held = self.borrowed.remove(&(task, step));
         self.core.release(usize::from(held.is_some()));
         held
-    }
-
-    /// Forgets the steps of a task that wait for a slot.
-    pub(super) fn forget_queued(&mut self, id: TaskId) {
-        self.queue.retain(|(task, _, whose)| *task != id || *whose == Whose::Theirs);
     }
 
     pub(super) const fn is_stopping(&self) -> bool {

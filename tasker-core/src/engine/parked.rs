@@ -4,6 +4,7 @@
 //! others. A system of which more wait than it may be called is set apart: its routes leave that
 //! claim and have one of their own whenever there are places, so that nothing is taken only to be
 //! put back. One whose breaker is open is set apart too, and a single task is taken to probe with.
+//! While there is also more of everything else than room, each gets its share.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -37,12 +38,41 @@ impl Routes {
     }
 }
 
+/// Whose turn it is: a worker that has more to do than room for it takes some of each.
+#[derive(Debug, Default)]
+pub(super) struct Shares {
+    round: usize,
+    /// The last claim of what waits for no system brought all that was asked for.
+    more_together: bool,
+}
+
+impl Shares {
+    /// Room that the systems leave to what is claimed together, if there is more of that.
+    pub(super) fn keep(&mut self, core: &Arc<Core>, most: usize) -> Room {
+        self.round = self.round.wrapping_add(1);
+        let apart = core.systems.iter().filter(|served| served.turn.is_set_apart()).count();
+        let all = apart + 1;
+        // Where only one has room, it is another's each time.
+        let share = (core.room() + self.round % all) / all;
+        let wanted = apart > 0 && self.more_together;
+        Room::reserve(core, if wanted { share.min(most) } else { 0 })
+    }
+
+    /// So many of so many were claimed together; true if the systems may have the room that is left.
+    pub(super) fn claimed(&mut self, tasks: usize, of: usize, kept: usize) -> bool {
+        self.more_together = tasks == of;
+        kept > tasks
+    }
+}
+
 /// Claims for each system that is set apart and has places; false if the lease is gone.
 pub(super) async fn claim(
     core: &Arc<Core>,
     incarnation: &Arc<Incarnation>,
+    shares: &Shares,
 ) -> Result<bool, StoreError> {
-    for served in core.systems.iter().filter(|served| served.turn.is_set_apart()) {
+    let (before, after) = core.systems.split_at(shares.round % core.systems.len().max(1));
+    for served in after.iter().chain(before).filter(|served| served.turn.is_set_apart()) {
         // Places that it has no room for are another worker's.
         if !core.has_room() {
             break;

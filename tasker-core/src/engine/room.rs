@@ -75,6 +75,12 @@ impl Room {
         self.size = self.size.saturating_sub(tasks);
     }
 
+    /// Reserves more, so that there is room for up to `most` tasks.
+    pub(super) fn grow_to(&mut self, most: usize) {
+        let mut more = Self::reserve(&self.core, most.saturating_sub(self.size));
+        self.size += std::mem::take(&mut more.size);
+    }
+
     pub(super) fn shrink_to(&mut self, size: usize) {
         let back = self.size.saturating_sub(size);
         self.size -= back;
@@ -118,7 +124,7 @@ impl Core {
         self.room() > 0
     }
 
-    fn room(&self) -> usize {
+    pub(super) fn room(&self) -> usize {
         self.settings.slots.saturating_sub(self.held.load(Ordering::SeqCst))
     }
 

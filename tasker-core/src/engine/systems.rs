@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::allowance::Allowance;
-pub(super) use self::call::NOTE;
+pub(super) use self::call::{NOTE, UnderWay};
 use self::document::Unwritten;
 pub(crate) use self::document::breaker_of;
 use self::turn::Taker;
@@ -46,6 +46,8 @@ pub(crate) struct Systems {
 struct Common {
     /// Counts the occasions on which a claim of parked tasks may bring more than the last one.
     occasions: watch::Sender<u64>,
+    /// Counts places that became free while steps waited for one in memory.
+    turns: watch::Sender<usize>,
     /// How many steps run at once in this process.
     slots: AtomicUsize,
 }
@@ -72,6 +74,8 @@ struct View {
     unwritten: Unwritten,
     /// The workers of this process that take its parked tasks.
     takers: BTreeMap<u64, Taker>,
+    /// Steps may wait in memory for a place.
+    awaited: bool,
     /// A step of this process is to be the next probe, or is; until when that keeps others from it.
     ///
     /// A handler that blocks its thread may never say that it has ended.
@@ -101,7 +105,8 @@ impl Systems {
         policies: impl IntoIterator<Item = (String, SystemPolicy)>,
     ) -> Self {
         let slots = AtomicUsize::new(0);
-        let common = Arc::new(Common { occasions: watch::Sender::new(0), slots });
+        let (occasions, turns) = (watch::Sender::new(0), watch::Sender::new(0));
+        let common = Arc::new(Common { occasions, turns, slots });
         let known = policies.into_iter().map(|(name, policy)| {
             let system = System::new(name.clone(), &policy, common.clone());
             (name, Arc::new(system))
@@ -136,6 +141,11 @@ impl Systems {
     pub(super) fn occasions(&self) -> watch::Receiver<u64> {
         self.common.occasions.subscribe()
     }
+
+    /// Tells how many places became free while steps waited for one in memory.
+    pub(super) fn turns(&self) -> watch::Receiver<usize> {
+        self.common.turns.subscribe()
+    }
 }
 
 impl System {
@@ -147,6 +157,7 @@ impl System {
             allowance: Allowance::new(policy),
             unwritten: Unwritten::default(),
             takers: BTreeMap::new(),
+            awaited: false,
             probing: None,
             away_until: None,
         };
@@ -166,7 +177,8 @@ impl System {
         self.common.occasions.send_modify(|count| *count += 1);
     }
 
-    /// A place for a step that is about to start, or what it is to be parked for want of.
+    /// A place for a step that is about to start, or what it is to be parked for want of. It may
+    /// wait in memory for its turn.
     pub(super) fn admit(
         self: &Arc<Self>,
         policy: &SystemPolicy,
@@ -183,11 +195,18 @@ impl System {
             }
             Admission::Probe | Admission::Wait(_) => None,
         };
-        if right.is_none() {
-            view.backlog();
-        }
         let want = if view.breaker.is_open() { Want::System } else { Want::Turn };
+        match want {
+            _ if right.is_some() => {}
+            Want::Turn => view.awaited = true,
+            Want::System | Want::Handler => drop(view.backlog()),
+        }
         right.map(|right| Place { system: self.clone(), right }).ok_or(want)
+    }
+
+    /// A task is about to wait on one of its routes.
+    pub(super) fn parks(&self) {
+        self.view().backlog();
     }
 
     /// A task now waits on one of its routes.
@@ -279,6 +298,9 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut view = self.system.view();
+        if view.awaited {
+            self.system.common.turns.send_modify(|count| *count = count.wrapping_add(1));
+        }
         let wanted = match self.right {
             Right::Call => {
                 view.allowance.give_back();

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tasker_core::store::StateStore;
 use tasker_core::{
-    MemoryStore, StepTemplate, TaskId, TaskRequest, TaskState, TaskTemplate, Tasker,
+    MemoryStore, StepContext, StepError, StepTemplate, TaskId, TaskRequest, TaskState,
+    TaskTemplate, Tasker, Workflow, step_fn,
 };
 use tokio::time::Instant;
 
-use crate::bank::{Bank, LONG, PROBES, charge, ends, policy, workflow};
+use crate::bank::{Bank, LONG, PROBES, charge, ends, policy, submit, workflow};
 
 const A_WHILE: Duration = Duration::from_secs(10);
 
@@ -73,4 +75,28 @@ async fn a_worker_for_which_none_wait_does_not_slow_the_release() {
             worker.shutdown(LONG).await;
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_for_a_system_that_answers_at_once_is_claimed_once() {
+    let store = MemoryStore::new();
+    let call = StepTemplate::new("call").dependent_system("stock");
+    let order = TaskTemplate::builder("order").step(call).build().unwrap();
+    let call = step_fn(|_: StepContext| async {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        Ok::<_, StepError>(())
+    });
+    let workflow = Workflow::new(order).step("call", call);
+    let tasker = Tasker::builder(store.clone()).register(workflow).build().unwrap();
+    let worker = tasker.worker().start();
+    tokio::time::sleep(A_WHILE).await;
+    let ids = submit(&tasker, 500).await;
+    for status in ends(&tasker, &ids).await {
+        assert_eq!(status.state, TaskState::Complete);
+    }
+    for id in &ids {
+        let rows = store.load(*id).await.unwrap().unwrap().version;
+        assert_eq!(rows, 2, "claimed and ended");
+    }
+    worker.shutdown(LONG).await;
 }

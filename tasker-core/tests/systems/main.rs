@@ -3,9 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub)]
 
 mod bank;
+mod blocked;
 mod branches;
 mod crews;
+mod fairness;
 mod operators;
 mod outage;
+mod parts;
+mod siblings;
 mod strangers;
 mod trouble;

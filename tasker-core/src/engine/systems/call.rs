@@ -1,5 +1,6 @@
 //! A call to a system: what goes before the handler runs, and what its end says.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tracing::warn;
@@ -17,6 +18,27 @@ pub(in crate::engine) const NOTE: Duration = Duration::from_secs(1);
 
 /// A probe counts as lost so much later than its time-out.
 const LATE: Duration = Duration::from_secs(5);
+
+/// The place of a call that is under way, if it needs one.
+///
+/// Who is first to say that the call has ended takes it: the attempt, or whoever finds that its
+/// handler does not give its thread back.
+#[derive(Clone, Debug, Default)]
+pub(in crate::engine) struct UnderWay(Arc<Mutex<Option<Place>>>);
+
+impl UnderWay {
+    pub(in crate::engine) fn begins(&self, place: Place) {
+        *self.lock() = Some(place);
+    }
+
+    pub(in crate::engine) fn ends(&self) -> Option<Place> {
+        self.lock().take()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Place>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// What a call came to.
 struct Said<'a> {

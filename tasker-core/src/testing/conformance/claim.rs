@@ -350,7 +350,7 @@ pub(super) async fn a_queued_task_tells_its_route(handles: Handles) {
     assert_eq!(stored.route, Some(Route::of(&template)), "at first its template's own");
     let claimed = claim_of(store, dead, &template, 1).await.tasks.remove(0);
     assert_eq!((claimed.route, load(store, stored.id).await.route), (None, None));
-    let parked = Route::to_system(&template, "bank");
+    let parked = Route::to_system(&template, "bank", "charge");
     let (state, wake_in) = (TaskState::InProgress, Duration::ZERO);
     let waits = Then::Queue { state, wake_in, route: parked.clone() };
     let claimed = load(store, stored.id).await;
