@@ -47,6 +47,8 @@ pub struct Snapshot {
     context: Json,
     state: TaskState,
     version: u64,
+    /// When it was stored, if that is known, or long ago.
+    created_at: Timestamp,
     ended_at: Option<Timestamp>,
     /// While it is queued: when it may be claimed.
     wake_at: Option<Timestamp>,
@@ -85,6 +87,11 @@ impl Snapshot {
         task
     }
 
+    /// The same task, given when it was stored.
+    pub(crate) fn stored_at(self, created_at: Timestamp) -> Self {
+        Self { created_at, ..self }
+    }
+
     fn blank(id: TaskId, template: Arc<TaskTemplate>, context: Json, version: u64) -> Self {
         let steps = vec![Step::new(); template.steps().len()];
         Self {
@@ -95,6 +102,7 @@ impl Snapshot {
             template,
             context,
             version,
+            created_at: Timestamp::UNIX_EPOCH,
             state: TaskState::InProgress,
             ended_at: None,
             wake_at: None,
@@ -309,6 +317,10 @@ impl Snapshot {
     /// The version that a change to it assumes.
     pub const fn version(&self) -> u64 {
         self.version
+    }
+
+    pub(crate) const fn created_at(&self) -> Timestamp {
+        self.created_at
     }
 
     /// When it last ended.

@@ -65,8 +65,8 @@ pub trait StateStore: Send + Sync + 'static {
     /// offer that stands already stays as it is, with its holder. When this returns, what was
     /// applied is durable.
     ///
-    /// The [escalations](TaskChange::escalations) of a change that is applied are written with it;
-    /// those that exist stay as they are.
+    /// The [documents](TaskChange::documents) of a change that is applied are written with it; those
+    /// that exist stay as they are.
     ///
     /// Checking what a change assumes and writing it are one act: no take-over and no other commit
     /// of the same task comes between the two, also where the change writes rows only.

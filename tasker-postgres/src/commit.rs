@@ -43,7 +43,7 @@ impl Work for Commit {
 
     async fn run(self, session: &mut Session<'_>) -> Result<Committed, Fault> {
         let Self { author, changes } = self;
-        let raises = changes.iter().any(|change| !change.escalations().is_empty());
+        let raises = changes.iter().any(|change| !change.documents().is_empty());
         let committed = match raises {
             false => at_once(session, &author, &changes).await?,
             true => raising(session, &author, &changes).await?,
@@ -94,7 +94,7 @@ pub(crate) fn gives_work(changes: &[TaskChange]) -> bool {
     })
 }
 
-/// Applies what the owner of tasks concluded, with the escalations that it raises; `None` if it
+/// Applies what the owner of tasks concluded, with the documents that belong to it; `None` if it
 /// takes more. These are so rare that the one statement for all the rest need not know of them.
 async fn raising(
     session: &mut Session<'_>,
@@ -112,7 +112,7 @@ async fn raising(
     Ok(committed)
 }
 
-/// Adds the escalations of those changes that were applied, as of `now`.
+/// Adds the documents of those changes that were applied, as of `now`.
 async fn raise(
     session: &mut Session<'_>,
     now: Timestamp,
@@ -120,12 +120,12 @@ async fn raise(
     applied: &[Applied],
 ) -> Result<(), Fault> {
     let applied = changes.iter().zip(applied).filter(|(_, applied)| **applied == Applied::Yes);
-    let raised = applied.flat_map(|(change, _)| change.escalations()).collect();
+    let raised = applied.flat_map(|(change, _)| change.documents()).collect();
     documents::insert(session, now.as_microsecond(), raised).await
 }
 
-/// Applies what the owner of tasks concluded, with one statement, but for the escalations that it
-/// raises; `None` if it takes more.
+/// Applies what the owner of tasks concluded, with one statement, but for the documents that belong
+/// to it; `None` if it takes more.
 async fn at_once(
     session: &mut Session<'_>,
     author: &Author,

@@ -74,10 +74,8 @@ impl Began {
         input.time.extend(NOTE);
         let (event, found_down) = place.ended(&shared.systems, &input, &ended).await;
         if let Some(event) = event {
-            // Opening a breaker raises an escalation.
-            if matches!(event, EventKind::SystemOpened { .. }) {
-                shared.raised.notify_one();
-            }
+            // Opening a breaker raises an escalation, and closing it resolves that.
+            shared.raised.notify_one();
             tell(&mut || event.clone());
         }
         if let Ended::Outcome { spared, .. } = &mut ended {

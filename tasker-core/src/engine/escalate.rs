@@ -5,6 +5,7 @@
 //! says next, and writes all of that by compare and swap, so that of several workers one goes on.
 
 mod deliver;
+mod review;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use super::Core;
 use super::mail::StoreClock;
 use super::patience::Patience;
 use crate::TaskId;
-use crate::escalation::{Alarm, Record, overdue};
+use crate::escalation::Record;
 use crate::store::{
     Applied, Collection, Content, Document, DocumentChange, DocumentQuery, Documents, StoreError,
     StoredTask,
@@ -75,7 +76,6 @@ struct Plan {
     changes: Vec<DocumentChange>,
     /// Claims among them, with their places there.
     claims: Vec<(usize, Claimed)>,
-    raises: bool,
 }
 
 impl Desk {
@@ -149,7 +149,7 @@ impl Desk {
                 self.look_at(Instant::now() + wait);
             }
         }
-        if full || plan.raises {
+        if full {
             self.look_at(Instant::now());
         }
         Ok(())
@@ -184,27 +184,28 @@ impl Desk {
         Ok(())
     }
 
-    /// Looks whether a task takes too long.
-    async fn check(&self, document: Document, plan: &mut Plan) -> Result<(), StoreError> {
-        let Ok(task) = document.key.parse::<TaskId>() else {
-            plan.changes.push(put_off(document));
-            return Ok(());
+    /// Looks at a task whose time has come, or at what a notice is about.
+    async fn check(&mut self, document: Document, plan: &mut Plan) -> Result<(), StoreError> {
+        let shared = &self.core.shared;
+        let key = document.key.as_str();
+        let task = key.split_once('/').map_or(key, |(task, _)| task).parse::<TaskId>();
+        let looked = match task {
+            Ok(task) => shared.review(task, None).await,
+            Err(_) => shared.review_system(key).await,
         };
-        let alarm: Alarm = document.body.to().unwrap_or_default();
-        let stored = self.core.shared.store.load(task).await;
-        let found = match stored {
-            Ok(stored) => stored.map(|stored| overdue(&stored, alarm)),
-            Err(StoreError::Damaged { .. }) => {
+        match looked {
+            Ok(due_in) => due_in.into_iter().for_each(|wait| self.look_at(Instant::now() + wait)),
+            Err(error @ StoreError::Damaged { .. }) => {
+                warn!(%error, key, "what was raised is left to a person for a while");
                 plan.changes.push(put_off(document));
                 return Ok(());
             }
             Err(error) => return Err(error),
-        };
-        let next_check = found.as_ref().and_then(|found| found.next_check);
-        plan.changes.push(alarm.armed(task, Some(document.version), next_check));
-        let raised = found.map(|found| found.raise).unwrap_or_default();
-        plan.raises |= !raised.is_empty();
-        plan.changes.extend(raised.into_iter().map(|(key, incident)| incident.raise(key)));
+        }
+        // The alarm of a task is its own, and set anew by the look.
+        if task.is_err() || key.contains('/') {
+            plan.changes.push(done(document));
+        }
         Ok(())
     }
 
@@ -215,6 +216,12 @@ impl Desk {
             answer => answer,
         }
     }
+}
+
+/// Deletes a notice that has been seen to.
+fn done(document: Document) -> DocumentChange {
+    let Document { collection, key, version, .. } = document;
+    DocumentChange { collection, key, expects: Some(version), put: None }
 }
 
 /// Leaves a document as it is for a while.

@@ -190,7 +190,7 @@ impl Owner {
     }
 
     fn tell(&self, held: &Held, change: &TaskChange) {
-        if change.escalates() {
+        if change.has_documents() {
             self.core.shared.raised.notify_one();
         }
         let events = &self.core.shared.events;

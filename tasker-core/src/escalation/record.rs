@@ -98,16 +98,16 @@ impl Record {
     /// Nobody else tells them before the [lease](CLAIM_LEASE) is over. A sink that the worker does
     /// not have is put off like one that failed, so that a worker that has it may be the next.
     pub(crate) fn claim(&mut self, key: &str, sinks: &[&str], now: Timestamp) -> Vec<String> {
-        if self.state() != EscalationState::Open {
-            return Vec::new();
-        }
-        for sink in sinks {
-            self.deliveries.entry((*sink).to_owned()).or_default();
+        let state = self.state();
+        if state == EscalationState::Open {
+            for sink in sinks {
+                self.deliveries.entry((*sink).to_owned()).or_default();
+            }
         }
         let mut claimed = Vec::new();
         for (sink, delivery) in &mut self.deliveries {
             let due = delivery.next_at.is_none_or(|at| at <= now);
-            if delivery.delivered_at.is_some() || !due {
+            if !is_owed(delivery, state) || !due {
                 continue;
             }
             delivery.attempts = delivery.attempts.saturating_add(1);
@@ -123,24 +123,23 @@ impl Record {
     }
 
     /// Takes note of how telling a sink ended.
-    pub(crate) fn told(
-        &mut self,
-        key: &str,
-        sink: &str,
-        outcome: Result<(), String>,
-        now: Timestamp,
-    ) {
-        let delivery = self.deliveries.entry(sink.to_owned()).or_default();
+    pub(crate) fn told(&mut self, key: &str, told: &Told<'_>, now: Timestamp) {
+        let Told { sink, of, outcome } = told;
+        let delivery = self.deliveries.entry((*sink).to_owned()).or_default();
+        let told_at = match of {
+            EscalationState::Resolved => &mut delivery.resolved_at,
+            EscalationState::Open | EscalationState::Acknowledged => &mut delivery.delivered_at,
+        };
         // Of two deliveries the first is the one that counts.
-        if delivery.delivered_at.is_some() {
+        if told_at.is_some() {
             return;
         }
         match outcome {
             Ok(()) => {
-                delivery.delivered_at = Some(now);
+                *told_at = Some(now);
                 delivery.next_at = None;
             }
-            Err(error) => fail(delivery, key, sink, &error, now),
+            Err(error) => fail(delivery, key, sink, error, now),
         }
     }
 
@@ -164,14 +163,12 @@ impl Record {
 
     /// How long until somebody should see to its deliveries.
     fn due_in(&self, now: Timestamp) -> Option<Duration> {
-        if self.state() != EscalationState::Open {
-            return None;
-        }
-        if self.deliveries.is_empty() {
+        let state = self.state();
+        if state == EscalationState::Open && self.deliveries.is_empty() {
             return Some(Duration::ZERO);
         }
-        let open = self.deliveries.values().filter(|delivery| delivery.delivered_at.is_none());
-        let next = open.map(|delivery| delivery.next_at.unwrap_or(now)).min()?;
+        let owed = self.deliveries.values().filter(|delivery| is_owed(delivery, state));
+        let next = owed.map(|delivery| delivery.next_at.unwrap_or(now)).min()?;
         Some(Duration::try_from(next.duration_since(now)).unwrap_or_default())
     }
 
@@ -205,6 +202,25 @@ impl Record {
             resolved: self.resolved.clone(),
             deliveries: self.deliveries.clone(),
         }
+    }
+}
+
+/// How telling a sink ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Told<'a> {
+    pub(crate) sink: &'a str,
+    /// How the escalation stood when it was told.
+    pub(crate) of: EscalationState,
+    pub(crate) outcome: Result<(), String>,
+}
+
+/// Whether a sink is still to be told how an escalation stands: that it was raised, or, if it was
+/// or may have been told that, that it is resolved.
+const fn is_owed(delivery: &Delivery, state: EscalationState) -> bool {
+    match state {
+        EscalationState::Open => delivery.delivered_at.is_none(),
+        EscalationState::Acknowledged => false,
+        EscalationState::Resolved => delivery.attempts > 0 && delivery.resolved_at.is_none(),
     }
 }
 

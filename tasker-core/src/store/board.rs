@@ -34,7 +34,8 @@
 //!
 //! let assumes = Assumption::Owned { version: 1 };
 //! let then = Then::End { state: TaskState::Complete, degraded: false };
-//! let change = TaskChange { task, assumes, rows: Vec::new(), offers: Vec::new(), then };
+//! let (rows, offers, review) = (Vec::new(), Vec::new(), false);
+//! let change = TaskChange { task, assumes, rows, offers, then, review };
 //! let author = Author::Worker(worker);
 //! assert!(board.apply(&author, &change));
 //! assert!(!board.apply(&author, &change), "the first one took the task from its owner");
@@ -237,7 +238,7 @@ impl<'a> Board<'a> {
         let task = &mut place.now;
         let rows = change.rows.iter();
         self.effects.rows.extend(rows.clone().map(|row| (id, author, row)));
-        self.effects.documents.extend(change.escalations());
+        self.effects.documents.extend(change.documents());
 
         let others_owner = task.owner.filter(|owner| *author != Author::Worker(*owner));
         let offers = self.offers.entry(id).or_default();

@@ -24,6 +24,9 @@ pub struct TaskChange {
     pub offers: Vec<NewOffer>,
     /// What becomes of the task.
     pub then: Then,
+    /// Whether something that was raised for the task may be over with this, so that a
+    /// [notice](Self::documents) is to be written.
+    pub review: bool,
 }
 
 impl TaskChange {

@@ -20,7 +20,9 @@ pub enum Collection {
     System,
     /// Something that needs a person; the key says what, so that it is raised once.
     Escalation,
-    /// A task that is to be looked at when its time has come; the key is its id.
+    /// A task that is to be looked at when its time has come; the key is its id. Or something that is
+    /// to be looked at because it has changed; the key begins with the task's id, or is that of the
+    /// escalation.
     Alarm,
 }
 

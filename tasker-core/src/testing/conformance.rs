@@ -264,8 +264,9 @@ macro_rules! store_conformance {
             pages_of_documents_are_limited: "At most this many; 0 means 100, and no page is longer than 1,000.",
         }
         incidents {
-            an_escalation_is_written_with_its_change: "The escalations of a change that is applied are written with it.",
-            a_conflict_raises_nothing: "The escalations of a change that is applied are written with it.",
+            an_escalation_is_written_with_its_change: "The documents of a change that is applied are written with it.",
+            a_notice_is_written_with_its_change: "The documents of a change that is applied are written with it; those that exist stay as they are.",
+            a_conflict_raises_nothing: "The documents of a change that is applied are written with it.",
             an_escalation_that_stands_stays_as_it_is: "Those that exist stay as they are.",
             an_alarm_is_written_with_its_task: "The alarm of a task is written with it.",
             a_repeated_submission_has_no_alarm: "The alarm of a task is written with it; a task whose idempotency key is taken is not stored.",

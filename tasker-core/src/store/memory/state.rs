@@ -203,7 +203,7 @@ impl State {
         if self.guards.unique && !new {
             return Applied::Conflict;
         }
-        let escalations = change.escalations();
+        let documents = change.documents();
         let mut recorded = Vec::new();
         for row in change.rows {
             let row = Recorded { at: now, author: author.clone(), transition: row };
@@ -229,7 +229,7 @@ impl State {
             task.offers.insert(step, Offer { offer, holder: None });
             self.offers.entry(route).or_default().insert((change.task, step));
         }
-        for raised in escalations {
+        for raised in documents {
             // One that was raised before stays as it is.
             self.write_document(raised, now);
         }

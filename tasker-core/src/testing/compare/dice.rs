@@ -63,6 +63,7 @@ impl Dice {
                 rows,
                 offers: Vec::new(),
                 then: Then::Keep,
+                review: self.chance(20),
             };
         }
         let mut offers = Vec::new();
@@ -71,7 +72,8 @@ impl Dice {
             let route = Route::to_handler(&task.template, "charge");
             offers.push(NewOffer { step, seq, route, needs: vec![self.step()] });
         }
-        TaskChange { task: task.id, assumes, rows, offers, then: self.then(task) }
+        let (then, review) = (self.then(task), self.chance(20));
+        TaskChange { task: task.id, assumes, rows, offers, then, review }
     }
 
     /// A change of a document; what it expects may be false.

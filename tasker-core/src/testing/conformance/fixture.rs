@@ -166,7 +166,7 @@ pub(super) fn cancelled(seq: u32) -> Transition {
 /// A change of a task that its owner made.
 pub(super) fn change(task: &StoredTask, rows: Vec<Transition>, then: Then) -> TaskChange {
     let assumes = Assumption::Owned { version: task.version };
-    TaskChange { task: task.id, assumes, rows, offers: Vec::new(), then }
+    TaskChange { task: task.id, assumes, rows, offers: Vec::new(), then, review: false }
 }
 
 /// A change of a task that an operator made.
@@ -202,7 +202,7 @@ pub(super) fn offering(task: &StoredTask, offers: Vec<NewOffer>) -> TaskChange {
 pub(super) fn settlement(task: TaskId, step: StepIndex) -> TaskChange {
     let assumes = Assumption::OfferHeld { step, seq: 1 };
     let rows = vec![completed(step, 1)];
-    TaskChange { task, assumes, rows, offers: Vec::new(), then: Then::Keep }
+    TaskChange { task, assumes, rows, offers: Vec::new(), then: Then::Keep, review: false }
 }
 
 pub(super) async fn commit(
