@@ -73,6 +73,8 @@ pub struct Snapshot {
     /// Steps that its owner has taken to run.
     running: usize,
     degraded: bool,
+    /// What is on record of that.
+    marked_degraded: bool,
     /// Steps whose parents succeeded and that nobody has taken, their time come or not.
     ready: BTreeSet<StepIndex>,
     /// Ready steps that the owner cannot run for want of something.
@@ -115,6 +117,7 @@ impl Snapshot {
             failed: 0,
             running: 0,
             degraded: false,
+            marked_degraded: false,
             ready: BTreeSet::new(),
             parked: Vec::new(),
         }
@@ -312,6 +315,12 @@ impl Snapshot {
     /// Whether an optional step failed, a fallback took over, or an operator skipped a step.
     pub const fn degraded(&self) -> bool {
         self.degraded
+    }
+
+    /// What is to be put on record of whether it is degraded, if that is not there.
+    pub(crate) fn mark_degraded(&mut self) -> Option<bool> {
+        let before = std::mem::replace(&mut self.marked_degraded, self.degraded);
+        (before != self.degraded).then_some(self.degraded)
     }
 
     /// The version that a change to it assumes.

@@ -201,10 +201,14 @@ struct Arrays<'a> {
 
 impl<'a> Arrays<'a> {
     /// `None` if the changes are not all of the kind that one statement applies: an owner's, one for
-    /// each task, without offers.
+    /// each task, without offers, none of which marks a task that stays where it is.
     fn of(changes: &'a [TaskChange]) -> Result<Option<Self>, Fault> {
         let mut tasks = HashSet::with_capacity(changes.len());
-        if !changes.iter().all(|change| change.offers.is_empty() && tasks.insert(change.task)) {
+        let plain = |change: &TaskChange| {
+            let marks = change.then == Then::Keep && change.degraded.is_some();
+            change.offers.is_empty() && !marks
+        };
+        if !changes.iter().all(|change| plain(change) && tasks.insert(change.task)) {
             return Ok(None);
         }
         let mut sorted: Vec<(usize, &TaskChange)> = changes.iter().enumerate().collect();
@@ -221,17 +225,17 @@ impl<'a> Arrays<'a> {
         self.places.push(place);
         self.task.push(change.task.as_uuid());
         self.version.push(count(version));
-        let (fate, state, degraded, delay, route) = match &change.then {
-            Then::Keep => (0, None, None, None, None),
+        let (fate, state, delay, route) = match &change.then {
+            Then::Keep => (0, None, None, None),
             Then::Queue { state, wake_in, route } => {
-                (1, Some(state), None, Some(micros(*wake_in)), Some(route.as_str()))
+                (1, Some(state), Some(micros(*wake_in)), Some(route.as_str()))
             }
-            Then::Hold { state } => (3, Some(state), None, None, None),
-            Then::End { state, degraded } => (2, Some(state), Some(*degraded), None, None),
+            Then::Hold { state } => (3, Some(state), None, None),
+            Then::End { state } => (2, Some(state), None, None),
         };
         self.fate.push(fate);
         self.state.push(state.map(|state| state.as_str()));
-        self.degraded.push(degraded);
+        self.degraded.push(change.degraded);
         self.delay.push(delay);
         self.route.push(route);
         let number = count(self.places.len() as u64);

@@ -67,7 +67,7 @@ fn again(task: TaskId, version: u64) -> TaskChange {
     let then = Then::Queue { state: TaskState::Pending, wake_in: Duration::ZERO, route };
     let assumes = Assumption::Unmoved { version };
     let (rows, offers, review) = (vec![completed(0, 1)], Vec::new(), false);
-    TaskChange { task, assumes, rows, offers, then, review }
+    TaskChange { task, assumes, rows, offers, then, degraded: None, review }
 }
 
 #[tokio::test]

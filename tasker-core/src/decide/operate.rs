@@ -150,10 +150,11 @@ fn carry_out(
         | TaskState::Error
         | TaskState::Cancelled
         | TaskState::Compensated
-        | TaskState::ResolvedManually => Then::End { state, degraded: task.degraded() },
+        | TaskState::ResolvedManually => Then::End { state },
     };
     let rows = [vec![own], steps].concat();
-    TaskChange { task: task.id(), assumes, rows, offers, then, review }
+    let degraded = task.mark_degraded();
+    TaskChange { task: task.id(), assumes, rows, offers, then, degraded, review }
 }
 
 /// Offers of the steps whose end would have changed the decision, beside those that get a row.

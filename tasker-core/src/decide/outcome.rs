@@ -79,7 +79,7 @@ impl Begun {
         // How long the step has waited is not known here: whoever looks finds out.
         let review = limited && ends_step(&row.what);
         let (rows, then) = (vec![row], Then::Keep);
-        TaskChange { task, assumes, rows, offers: Vec::new(), then, review }
+        TaskChange { task, assumes, rows, offers: Vec::new(), then, degraded: None, review }
     }
 }
 
@@ -111,7 +111,8 @@ pub fn settle(
     task.catch_up(stale);
     let then = conclude(task, now, &mut rows);
     let review = may_settle(task, &rows, &then, now);
-    TaskChange { task: task.id(), assumes, rows, offers: Vec::new(), then, review }
+    let (offers, degraded) = (Vec::new(), task.mark_degraded());
+    TaskChange { task: task.id(), assumes, rows, offers, then, degraded, review }
 }
 
 /// Settles an attempt of a step that another worker offered.

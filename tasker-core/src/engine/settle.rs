@@ -202,7 +202,8 @@ impl Owner {
         if change.rows.iter().any(|row| begun(&row.what)) {
             events.tell(id, template, at, || escalation(&held.snapshot));
         }
-        let Then::End { state, degraded } = change.then else { return };
+        let Then::End { state } = change.then else { return };
+        let degraded = held.snapshot.degraded();
         match state {
             TaskState::Complete => {
                 events.tell(id, template, at, || EventKind::TaskCompleted { degraded });

@@ -202,7 +202,7 @@ fn what_takes_too_long_is_over_when_it_ends() {
 
 #[test]
 fn only_what_may_have_been_raised_is_looked_for() {
-    let end = |state| Then::End { state, degraded: false };
+    let end = |state| Then::End { state };
     let done = Transition {
         step: Some(StepIndex(0)),
         seq: 1,

@@ -63,6 +63,7 @@ impl Dice {
                 rows,
                 offers: Vec::new(),
                 then: Then::Keep,
+                degraded: None,
                 review: self.chance(20),
             };
         }
@@ -73,7 +74,8 @@ impl Dice {
             offers.push(NewOffer { step, seq, route, needs: vec![self.step()] });
         }
         let (then, review) = (self.then(task), self.chance(20));
-        TaskChange { task: task.id, assumes, rows, offers, then, review }
+        let degraded = self.chance(20).then(|| self.chance(50));
+        TaskChange { task: task.id, assumes, rows, offers, then, degraded, review }
     }
 
     /// A change of a document; what it expects may be false.
@@ -160,7 +162,7 @@ impl Dice {
                     TaskState::Compensated,
                     TaskState::ResolvedManually,
                 ];
-                Then::End { state: states[self.below(5)], degraded: self.chance(30) }
+                Then::End { state: states[self.below(5)] }
             }
             _ => Then::Keep,
         }
