@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::overdue::Alarm;
-pub(crate) use self::record::{CLAIM_LEASE, Record, Told};
+pub(crate) use self::record::{CLAIM_LEASE, GRACE, Record, Sinks, Told};
 pub(crate) use self::review::{
     Review, ends_step, keys_of, may_concern, may_settle, review, review_of_system,
 };
@@ -312,7 +312,7 @@ pub struct Delivery {
     /// When the sink had it that it is resolved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved_at: Option<Timestamp>,
-    /// How the latest attempt failed that did.
+    /// How the latest attempt failed that did, or that no worker has the sink.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
     /// When it is tried again.

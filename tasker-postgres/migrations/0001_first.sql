@@ -201,7 +201,7 @@ CREATE TABLE document (
     autovacuum_vacuum_cost_delay = 0
 );
 COMMENT ON TABLE document IS 'What workers and operators share beside tasks, each by compare and swap.';
-COMMENT ON COLUMN document.collection IS 'What it is about: system, escalation or alarm.';
+COMMENT ON COLUMN document.collection IS 'What it is about: system, escalation, alarm or sink.';
 COMMENT ON COLUMN document.key IS 'Its name: of a system, of what needs a person, or the id of a task.';
 COMMENT ON COLUMN document.version IS 'Counts its writes, from 1.';
 COMMENT ON COLUMN document.state IS 'Its state, to list documents by.';

@@ -116,7 +116,7 @@ CREATE TABLE former_worker (
 
 -- What workers and operators share beside tasks: small, written whole, each by compare and swap.
 CREATE TABLE document (
-    collection TEXT NOT NULL,           -- what it is about: `system`, `escalation` or `alarm`
+    collection TEXT NOT NULL,           -- what it is about: `system`, `escalation`, `alarm` or `sink`
     key        TEXT NOT NULL,
     version    INTEGER NOT NULL,        -- counts its writes, from 1
     state      TEXT NOT NULL,

@@ -6,6 +6,7 @@
 
 mod deliver;
 mod review;
+mod sinks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use super::Core;
 use super::mail::StoreClock;
 use super::patience::Patience;
 use crate::TaskId;
-use crate::escalation::Record;
+use crate::escalation::{GRACE, Record, Sinks};
 use crate::store::{
     Applied, Collection, Content, Document, DocumentChange, DocumentQuery, Documents, StoreError,
     StoredTask,
@@ -67,6 +68,9 @@ struct Desk {
     at_work: JoinSet<Option<Duration>>,
     /// When to look next.
     next: Option<Instant>,
+    /// The sinks that workers are known to have, and when to say again which this one has.
+    known: Vec<String>,
+    say_at: Instant,
     patience: Patience,
 }
 
@@ -80,7 +84,15 @@ struct Plan {
 
 impl Desk {
     fn new(core: Arc<Core>) -> Self {
-        Self { core, at_work: JoinSet::new(), next: None, patience: Patience::new() }
+        let (now, patience) = (Instant::now(), Patience::new());
+        Self {
+            core,
+            at_work: JoinSet::new(),
+            next: Some(now),
+            known: Vec::new(),
+            say_at: now,
+            patience,
+        }
     }
 
     fn look_at(&mut self, at: Instant) {
@@ -96,7 +108,7 @@ impl Desk {
     }
 
     async fn look(&mut self) {
-        self.next = None;
+        self.next = Some(self.say_at);
         match self.try_look().await {
             Ok(()) => self.patience.reset(),
             Err(error @ StoreError::Damaged { .. }) => {
@@ -120,12 +132,16 @@ impl Desk {
         let limit = AT_ONCE.saturating_sub(self.at_work.len()).max(1);
         let Documents { now, found } = store.read_documents(DocumentQuery::Due { limit }).await?;
         let clock = StoreClock::told(now);
+        let tells = found.iter().any(|document| document.collection == Collection::Escalation);
+        if tells || self.say_at <= Instant::now() {
+            self.meet_sinks().await?;
+        }
         let full = found.len() >= limit;
         let mut plan = Plan::default();
         for document in found {
             match document.collection {
                 // The workers that call them look after them.
-                Collection::System => {}
+                Collection::System | Collection::Sink => {}
                 Collection::Alarm => self.check(document, &mut plan).await?,
                 Collection::Escalation => self.claim(document, clock, &mut plan).await?,
             }
@@ -157,7 +173,7 @@ impl Desk {
 
     /// Begins to deliver an escalation.
     async fn claim(
-        &self,
+        &mut self,
         document: Document,
         clock: StoreClock,
         plan: &mut Plan,
@@ -175,9 +191,14 @@ impl Desk {
         {
             record.name(&stored);
         }
-        let sinks: Vec<_> = self.core.shared.sinks.iter().map(|sink| sink.name()).collect();
-        let now = clock.now();
-        let sinks = record.claim(&document.key, &sinks, now);
+        let own: Vec<_> = self.core.shared.sinks.iter().map(|sink| sink.name()).collect();
+        let (now, before) = (clock.now(), record.clone());
+        let sinks = record.claim(&document, &Sinks { own: &own, known: &self.known }, now);
+        if record == before {
+            // What is due is for others to deliver.
+            self.look_at(Instant::now() + GRACE);
+            return Ok(());
+        }
         let Ok(change) = record.replaces(&document, now) else { return Ok(()) };
         plan.claims.push((plan.changes.len(), Claimed { record, document, sinks }));
         plan.changes.push(change);

@@ -16,6 +16,25 @@ use crate::{Backoff, Fingerprint, Json, OnFailure, Strategy};
 /// it is thought dead, and its deliveries are made again.
 pub(crate) const CLAIM_LEASE: Duration = Duration::from_secs(60);
 
+/// For so long what is due to a sink is left to the workers that have it: they hear of it with a
+/// sign of life.
+pub(crate) const GRACE: Duration = Duration::from_secs(15);
+
+/// When nobody had a sink: how long at least until the next look.
+const LEAST_WAIT: Duration = Duration::from_secs(60);
+
+/// Why a sink was not told that nobody had.
+const NOBODY: &str = "no worker that looked has a sink of this name";
+
+/// The sinks of those who look.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sinks<'a> {
+    /// Those of the worker.
+    pub(crate) own: &'a [&'a str],
+    /// Those that workers of the store are known to have.
+    pub(crate) known: &'a [String],
+}
+
 /// The waits between the attempts to tell a sink: from a second to an hour, without end.
 const WAITS: Backoff = Backoff {
     strategy: Strategy::Exponential,
@@ -95,28 +114,39 @@ impl Record {
 
     /// Begins to deliver: those of a worker's sinks that are to be told now.
     ///
-    /// Nobody else tells them before the [lease](CLAIM_LEASE) is over. A sink that the worker does
-    /// not have is put off like one that failed, so that a worker that has it may be the next.
-    pub(crate) fn claim(&mut self, key: &str, sinks: &[&str], now: Timestamp) -> Vec<String> {
+    /// Nobody else tells them before the [lease](CLAIM_LEASE) is over. What is due to a sink that
+    /// only others have is left to them for some [time](GRACE), and then put off.
+    pub(crate) fn claim(
+        &mut self,
+        document: &Document,
+        sinks: &Sinks<'_>,
+        now: Timestamp,
+    ) -> Vec<String> {
         let state = self.state();
         if state == EscalationState::Open {
-            for sink in sinks {
-                self.deliveries.entry((*sink).to_owned()).or_default();
+            let own = sinks.own.iter().map(|sink| (*sink).to_owned());
+            for sink in own.chain(sinks.known.iter().cloned()) {
+                self.deliveries.entry(sink).or_default();
             }
         }
         let mut claimed = Vec::new();
         for (sink, delivery) in &mut self.deliveries {
-            let due = delivery.next_at.is_none_or(|at| at <= now);
-            if !is_owed(delivery, state) || !due {
+            if !is_owed(delivery, state) {
                 continue;
             }
-            delivery.attempts = delivery.attempts.saturating_add(1);
-            if sinks.contains(&sink.as_str()) {
+            let due = *delivery.next_at.get_or_insert(now);
+            if due > now {
+                continue;
+            }
+            if sinks.own.contains(&sink.as_str()) {
+                delivery.attempts = delivery.attempts.saturating_add(1);
                 delivery.next_at = now.checked_add(CLAIM_LEASE).ok();
                 claimed.push(sink.clone());
-            } else {
-                let missing = "the worker whose turn it was has no sink of this name";
-                fail(delivery, key, sink, missing, now);
+            } else if due.checked_add(GRACE).is_ok_and(|over| over <= now) {
+                let age = now.duration_since(document.created_at);
+                let age = Duration::try_from(age).unwrap_or_default();
+                delivery.next_at = now.checked_add(age.clamp(LEAST_WAIT, WAITS.max)).ok();
+                delivery.last_error = Some(NOBODY.to_owned());
             }
         }
         claimed

@@ -11,8 +11,8 @@ use super::{Escalation, EscalationState};
 /// Somewhere that a person is reached: a log, a pager, a chat.
 ///
 /// Registered with [`TaskerBuilder::escalate_to`](crate::TaskerBuilder::escalate_to). What a sink
-/// has got is recorded under its name, so all workers of a store should have the same sinks under
-/// the same names.
+/// has got is recorded under its name. What one worker raises is for the sinks of all workers of its
+/// store, and delivered by one that has the sink.
 #[async_trait]
 pub trait EscalationSink: Send + Sync + 'static {
     /// Its name, which does not change from one release to the next.

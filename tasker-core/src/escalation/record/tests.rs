@@ -83,7 +83,9 @@ proptest! {
                 Happening::Look { sinks, ends } => {
                     let (of, tried) = (record.state(), record.deliveries.clone());
                     let is_over = of == EscalationState::Resolved;
-                    let claimed = record.claim("key", &sinks, now);
+                    let known = [SINKS[0].to_owned()];
+                    let looks = Sinks { own: &sinks, known: &known };
+                    let claimed = record.claim(&document, &looks, now);
                     for sink in &claimed {
                         prop_assert!(sinks.contains(&sink.as_str()));
                         prop_assert!(!delivered.contains(&(sink.clone(), is_over)), "{sink} has it");
@@ -145,10 +147,12 @@ proptest! {
 #[test]
 fn waits_grow_to_an_hour_and_no_further() {
     let mut now = Timestamp::UNIX_EPOCH;
-    let mut record = Record::read(&raised(now)).unwrap();
+    let document = raised(now);
+    let mut record = Record::read(&document).unwrap();
     let mut waits = Vec::new();
     for _ in 0..20 {
-        assert_eq!(record.claim("key", &["pager"], now), ["pager"]);
+        let sinks = Sinks { own: &["pager"], known: &[] };
+        assert_eq!(record.claim(&document, &sinks, now), ["pager"]);
         let (of, outcome) = (EscalationState::Open, Err("busy".to_owned()));
         record.told("key", &Told { sink: "pager", of, outcome }, now);
         let wait = record.due_in(now).unwrap();

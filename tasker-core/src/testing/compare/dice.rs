@@ -83,7 +83,7 @@ impl Dice {
         let document = self.pick(&known.iter().collect::<Vec<_>>()).filter(|_| self.chance(70));
         let (collection, key, version) = match document {
             Some(it) => (it.collection, it.key.clone(), Some(it.version)),
-            None => (Collection::ALL[self.below(3)], ["a", "b"][self.below(2)].to_owned(), None),
+            None => (Collection::ALL[self.below(4)], ["a", "b"][self.below(2)].to_owned(), None),
         };
         let expects = match self.below(6) {
             0 => None,
