@@ -108,6 +108,18 @@ async fn are_told_after_a_crash<F: Future<Output = Arc<dyn StateStore>>>(open: i
     let settled = listed(&tasker).await;
     assert_eq!(settled.len(), 2);
     assert!(settled.iter().all(|it| it.state == EscalationState::Resolved), "{settled:?}");
+    // Whoever was told of them is told that.
+    let mut over = Vec::new();
+    while over.len() < 2 {
+        let told = in_time(hears.recv()).await.unwrap();
+        let by = told.resolved.map(|seen| (seen.by, seen.note));
+        assert_eq!(by, Some(("ada".to_owned(), "given up".to_owned())));
+        over.push(told.key);
+    }
+    over.sort_unstable();
+    let mut keys: Vec<_> = settled.into_iter().map(|it| it.key).collect();
+    keys.sort_unstable();
+    assert_eq!(over, keys);
     worker.shutdown(Duration::ZERO).await;
 }
 

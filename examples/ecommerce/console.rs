@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tasker::escalation::sink_fn;
+use tasker::escalation::{EscalationState, sink_fn};
 use tasker::history::{Failure, FailureClass};
 use tasker::{Escalation, EscalationSink, Event, EventKind, Incident, SinkError};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
@@ -140,12 +140,15 @@ fn narrate_one(event: &Event) {
 
 /// Writes to the log what needs a person: at least once, whatever crashes.
 ///
-/// At level `ERROR`, but for a customer whose order is refused: whatever a handler calls permanent
+/// At level `ERROR`, but for what is over, and for a customer whose order is refused: whatever a handler calls permanent
 /// is the answer to a question, not a fault.
 pub(crate) fn escalations() -> impl EscalationSink {
     sink_fn("log", async |escalation: Escalation| {
         let task = escalation.incident.task().map(tracing::field::display);
         match &escalation.incident {
+            _ if escalation.state == EscalationState::Resolved => {
+                info!(task, reason = %escalation, "nobody is needed any more");
+            }
             Incident::StepFailed { failure, .. } if failure.class == FailureClass::Permanent => {
                 warn!(task, reason = %escalation, "order refused");
             }

@@ -105,6 +105,9 @@ struct Open {
     /// How many probes succeeded in a row.
     succeeded: u32,
     probe: Option<Probe>,
+    /// The number in the key of the escalation that says so, if one was raised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    raised: Option<u64>,
 }
 
 /// Why a breaker is open.
@@ -198,6 +201,18 @@ impl Breaker {
         let open = self.open.as_ref()?;
         let next = open.next_probe?;
         Some(open.probe.map_or(next, |probe| probe.until.max(next)))
+    }
+
+    /// The number in the key of the escalation that was raised when it opened, while it is open.
+    pub(crate) fn raised(&self) -> Option<u64> {
+        self.open.as_ref()?.raised
+    }
+
+    /// Takes note of the number in the key of the escalation that is raised.
+    pub(crate) fn note_raised(&mut self, number: u64) {
+        if let Some(open) = &mut self.open {
+            open.raised = Some(number);
+        }
     }
 
     /// The recent calls, as far as they were told, oldest first.

@@ -7,8 +7,8 @@
 
 mod overdue;
 mod record;
+mod review;
 mod sentence;
-mod settled;
 mod sink;
 
 use std::collections::BTreeMap;
@@ -17,12 +17,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::overdue::{Alarm, overdue};
-pub(crate) use self::record::{CLAIM_LEASE, Record};
-pub(crate) use self::settled::{keys_of, still_stands};
+pub(crate) use self::overdue::Alarm;
+pub(crate) use self::record::{CLAIM_LEASE, GRACE, Record, Sinks, Told};
+pub(crate) use self::review::{
+    Review, ends_step, keys_of, may_concern, may_settle, review, review_of_system,
+};
 pub use self::sink::{EscalationSink, LogSink, SinkError, sink_fn};
 use crate::history::{AfterFailure, Failure, Occurrence, Transition};
-use crate::store::{Collection, Content, DocumentChange, TaskChange};
+use crate::store::{Assumption, Collection, Content, DocumentChange, TaskChange};
 use crate::{Json, Operator, StepIndex, TaskId};
 
 /// What needs a person.
@@ -177,23 +179,51 @@ fn incident(task: TaskId, row: &Transition) -> Option<(String, Incident)> {
         }
         _ => return None,
     };
-    let log = row.step.map_or_else(|| "-".to_owned(), |step| step.0.to_string());
-    Some((format!("{task}/{log}/{}", row.seq), incident))
+    Some((row_key(task, row), incident))
 }
 
 impl TaskChange {
-    /// The escalations that the change raises: documents that are written with it.
+    /// The documents that are written with the change: the escalations that it raises, and the
+    /// notice that others may be over.
     ///
     /// One that exists already stays as it is; that is no conflict.
-    pub fn escalations(&self) -> Vec<DocumentChange> {
+    pub fn documents(&self) -> Vec<DocumentChange> {
         let raised = self.rows.iter().filter_map(|row| incident(self.task, row));
-        raised.map(|(key, incident)| incident.raise(key)).collect()
+        let raised = raised.map(|(key, incident)| incident.raise(key));
+        raised.chain(self.notice()).collect()
     }
 
-    /// Whether the change raises any.
-    pub(crate) fn escalates(&self) -> bool {
-        self.rows.iter().any(|row| incident(self.task, row).is_some())
+    /// Whether there are any, so that somebody has something to look at.
+    pub(crate) fn has_documents(&self) -> bool {
+        self.review || self.rows.iter().any(|row| incident(self.task, row).is_some())
     }
+
+    /// Makes somebody look at what was raised for the task, should who wrote the change not live to
+    /// do so.
+    pub(crate) fn notice(&self) -> Option<DocumentChange> {
+        let id = self.task;
+        // No row and no version comes twice.
+        let key = match (self.rows.last(), &self.assumes) {
+            (Some(row), _) => row_key(id, row),
+            (None, Assumption::Owned { version } | Assumption::Unmoved { version }) => {
+                format!("{id}/{version}")
+            }
+            (None, Assumption::OfferHeld { step, seq }) => format!("{id}/{}/{seq}", step.0),
+        };
+        self.review.then(|| notice(key))
+    }
+}
+
+/// An alarm that is due at once: something about what its key begins with, or names, has changed.
+pub(crate) fn notice(key: String) -> DocumentChange {
+    let put = Some(Alarm::default().content(Duration::ZERO));
+    DocumentChange { collection: Collection::Alarm, key, expects: None, put }
+}
+
+/// The key of what a row of a task's history is about.
+fn row_key(task: TaskId, row: &Transition) -> String {
+    let log = row.step.map_or_else(|| "-".to_owned(), |step| step.0.to_string());
+    format!("{task}/{log}/{}", row.seq)
 }
 
 /// Something that needs a person; its [`Display`](std::fmt::Display) is a sentence.
@@ -220,7 +250,7 @@ pub struct Escalation {
     pub raised_at: Timestamp,
     /// Who has taken note of it.
     pub acknowledged: Option<SeenTo>,
-    /// Who has settled it.
+    /// Who has settled it: a person, or `tasker` because what it was about is over.
     pub resolved: Option<SeenTo>,
     /// What became of telling each sink, by its name.
     pub deliveries: BTreeMap<String, Delivery>,
@@ -234,7 +264,8 @@ pub enum EscalationState {
     Open,
     /// Somebody has taken note of it; it is delivered no more.
     Acknowledged,
-    /// Somebody has settled it; it is delivered no more.
+    /// It is settled, by somebody or because what it was about is over; whoever was told of it is
+    /// told that, once.
     Resolved,
 }
 
@@ -262,7 +293,11 @@ pub struct SeenTo {
 
 impl SeenTo {
     pub(crate) fn by(operator: &Operator, at: Timestamp) -> Self {
-        Self { by: tidy(&operator.name), note: tidy(&operator.reason), at }
+        Self::new(&operator.name, &operator.reason, at)
+    }
+
+    fn new(by: &str, note: &str, at: Timestamp) -> Self {
+        Self { by: tidy(by), note: tidy(note), at }
     }
 }
 
@@ -274,7 +309,10 @@ pub struct Delivery {
     /// When the sink had it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivered_at: Option<Timestamp>,
-    /// How the latest attempt failed that did.
+    /// When the sink had it that it is resolved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved_at: Option<Timestamp>,
+    /// How the latest attempt failed that did, or that no worker has the sink.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
     /// When it is tried again.

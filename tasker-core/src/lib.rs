@@ -71,7 +71,7 @@
 //! let report = Report { step: StepIndex(0), seq: 1, ran_for, outcome, retry_after: None, spared: false };
 //! let change = settle(&mut task, vec![report], &[], now);
 //! assert_eq!(change.rows.len(), 1);
-//! assert_eq!(change.then, Then::End { state: TaskState::Complete, degraded: false });
+//! assert_eq!(change.then, Then::End { state: TaskState::Complete });
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

@@ -47,6 +47,8 @@ pub struct Snapshot {
     context: Json,
     state: TaskState,
     version: u64,
+    /// When it was stored, if that is known, or long ago.
+    created_at: Timestamp,
     ended_at: Option<Timestamp>,
     /// While it is queued: when it may be claimed.
     wake_at: Option<Timestamp>,
@@ -71,6 +73,8 @@ pub struct Snapshot {
     /// Steps that its owner has taken to run.
     running: usize,
     degraded: bool,
+    /// What is on record of that.
+    marked_degraded: bool,
     /// Steps whose parents succeeded and that nobody has taken, their time come or not.
     ready: BTreeSet<StepIndex>,
     /// Ready steps that the owner cannot run for want of something.
@@ -85,6 +89,11 @@ impl Snapshot {
         task
     }
 
+    /// The same task, given when it was stored.
+    pub(crate) fn stored_at(self, created_at: Timestamp) -> Self {
+        Self { created_at, ..self }
+    }
+
     fn blank(id: TaskId, template: Arc<TaskTemplate>, context: Json, version: u64) -> Self {
         let steps = vec![Step::new(); template.steps().len()];
         Self {
@@ -95,6 +104,7 @@ impl Snapshot {
             template,
             context,
             version,
+            created_at: Timestamp::UNIX_EPOCH,
             state: TaskState::InProgress,
             ended_at: None,
             wake_at: None,
@@ -107,6 +117,7 @@ impl Snapshot {
             failed: 0,
             running: 0,
             degraded: false,
+            marked_degraded: false,
             ready: BTreeSet::new(),
             parked: Vec::new(),
         }
@@ -306,9 +317,19 @@ impl Snapshot {
         self.degraded
     }
 
+    /// What is to be put on record of whether it is degraded, if that is not there.
+    pub(crate) fn mark_degraded(&mut self) -> Option<bool> {
+        let before = std::mem::replace(&mut self.marked_degraded, self.degraded);
+        (before != self.degraded).then_some(self.degraded)
+    }
+
     /// The version that a change to it assumes.
     pub const fn version(&self) -> u64 {
         self.version
+    }
+
+    pub(crate) const fn created_at(&self) -> Timestamp {
+        self.created_at
     }
 
     /// When it last ended.

@@ -65,8 +65,8 @@ pub trait StateStore: Send + Sync + 'static {
     /// offer that stands already stays as it is, with its holder. When this returns, what was
     /// applied is durable.
     ///
-    /// The [escalations](TaskChange::escalations) of a change that is applied are written with it;
-    /// those that exist stay as they are.
+    /// The [documents](TaskChange::documents) of a change that is applied are written with it; those
+    /// that exist stay as they are.
     ///
     /// Checking what a change assumes and writing it are one act: no take-over and no other commit
     /// of the same task comes between the two, also where the change writes rows only.
@@ -94,7 +94,7 @@ pub trait StateStore: Send + Sync + 'static {
     /// One task with its whole history, as one consistent snapshot; `None` if there is none.
     async fn load(&self, task: TaskId) -> Result<Option<StoredTask>, StoreError>;
 
-    /// Tasks by type and state, newest first, a page at a time.
+    /// Tasks by type, state and whether they are degraded, newest first, a page at a time.
     async fn find(&self, query: TaskQuery) -> Result<Vec<TaskSummary>, StoreError>;
 
     /// Documents, as one consistent snapshot.
@@ -377,7 +377,8 @@ pub struct StoredTask {
     pub priority: Priority,
     /// Its state.
     pub state: TaskState,
-    /// Whether it ended although an optional step failed.
+    /// Whether it goes on, or has ended, without something that was asked of it: an optional step
+    /// failed, a fallback took over, or somebody skipped a step.
     pub degraded: bool,
     /// Counts claims, releases, ends and operators' actions.
     pub version: u64,
@@ -408,6 +409,8 @@ pub struct TaskQuery {
     pub name: Option<String>,
     /// Only tasks in this state.
     pub state: Option<TaskState>,
+    /// Only tasks that are [degraded](TaskSummary::degraded), or only those that are not.
+    pub degraded: Option<bool>,
     /// Only tasks older than this one: the last of the page before.
     pub before: Option<TaskId>,
     /// At most this many; 0 means 100, and no page is longer than 1,000.
@@ -430,7 +433,8 @@ pub struct TaskSummary {
     pub task_type: String,
     /// Its state.
     pub state: TaskState,
-    /// Whether it ended although an optional step failed.
+    /// Whether it goes on, or has ended, without something that was asked of it: an optional step
+    /// failed, a fallback took over, or somebody skipped a step.
     pub degraded: bool,
     /// When it was stored.
     pub created_at: Timestamp,

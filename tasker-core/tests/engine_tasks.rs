@@ -20,7 +20,7 @@ const LONG: Duration = Duration::from_secs(3600);
 /// A step that fails at once while its sibling still runs; a child of both comes last.
 async fn failing_beside_a_sibling(reaction: OnFailure) -> TaskStatus {
     let template = TaskTemplate::builder("siblings")
-        .step(StepTemplate::new("fails").on_failure(reaction).retry(RetryPolicy::none()))
+        .step(StepTemplate::new("fails").on_failure(reaction.clone()).retry(RetryPolicy::none()))
         .step(StepTemplate::new("slow"))
         .step(StepTemplate::new("child").after_all(["fails", "slow"]))
         .build()
@@ -50,6 +50,12 @@ async fn failing_beside_a_sibling(reaction: OnFailure) -> TaskStatus {
     let tasker = Tasker::builder(MemoryStore::new()).register(workflow).build().unwrap();
     let worker = tasker.worker().start();
     let id = tasker.submit(TaskRequest::new("siblings", &()).unwrap()).await.unwrap().id;
+    // While the sibling runs it is known that the task has gone on without the step.
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let query = TaskQuery { degraded: Some(true), ..TaskQuery::default() };
+    let degraded = tasker.find(query).await.unwrap();
+    assert_eq!(degraded.len(), usize::from(reaction != OnFailure::Fail));
+    assert!(degraded.iter().all(|task| task.state == TaskState::InProgress), "{degraded:?}");
     let status = tasker.wait(id, LONG).await.unwrap();
     assert_eq!(status.step("slow").unwrap().state, StepState::Complete, "siblings finish");
     worker.shutdown(LONG).await;

@@ -37,7 +37,7 @@ COMMENT ON TABLE task IS 'Where every task stands, and its input.';
 COMMENT ON COLUMN task.id IS 'Its name, a UUID of version 7: in the order of submission.';
 COMMENT ON COLUMN task.template IS 'template.key.';
 COMMENT ON COLUMN task.state IS 'pending, in_progress, paused, complete, error, cancelled, compensating, compensated or resolved_manually.';
-COMMENT ON COLUMN task.degraded IS 'Whether it ended although an optional step failed.';
+COMMENT ON COLUMN task.degraded IS 'Whether it goes on, or has ended, without something that was asked of it.';
 COMMENT ON COLUMN task.priority IS '-1 low, 0 normal, 1 high.';
 COMMENT ON COLUMN task.version IS 'Counts claims, releases, ends and operators'' actions.';
 COMMENT ON COLUMN task.owner IS 'The worker that owns it.';
@@ -52,6 +52,9 @@ COMMENT ON INDEX task_by_owner IS 'What a worker owns: read when it is taken ove
 CREATE INDEX task_exceptional ON task (state, id)
     WHERE state NOT IN ('pending', 'in_progress', 'complete');
 COMMENT ON INDEX task_exceptional IS 'Few tasks: listing them never reads the many that went well.';
+
+CREATE INDEX task_degraded ON task (id) WHERE degraded;
+COMMENT ON INDEX task_degraded IS 'Few tasks, to be listed.';
 
 CREATE TABLE history (
     task     uuid NOT NULL,
@@ -198,7 +201,7 @@ CREATE TABLE document (
     autovacuum_vacuum_cost_delay = 0
 );
 COMMENT ON TABLE document IS 'What workers and operators share beside tasks, each by compare and swap.';
-COMMENT ON COLUMN document.collection IS 'What it is about: system, escalation or alarm.';
+COMMENT ON COLUMN document.collection IS 'What it is about: system, escalation, alarm or sink.';
 COMMENT ON COLUMN document.key IS 'Its name: of a system, of what needs a person, or the id of a task.';
 COMMENT ON COLUMN document.version IS 'Counts its writes, from 1.';
 COMMENT ON COLUMN document.state IS 'Its state, to list documents by.';
@@ -234,7 +237,7 @@ COMMENT ON COLUMN task_status.namespace IS 'The namespace of its type.';
 COMMENT ON COLUMN task_status.name IS 'The name of its type.';
 COMMENT ON COLUMN task_status.task_type IS 'namespace/name@version.';
 COMMENT ON COLUMN task_status.state IS 'pending, in_progress, paused, complete, error, cancelled, compensating, compensated or resolved_manually.';
-COMMENT ON COLUMN task_status.degraded IS 'Whether it ended although an optional step failed.';
+COMMENT ON COLUMN task_status.degraded IS 'Whether it goes on, or has ended, without something that was asked of it.';
 COMMENT ON COLUMN task_status.priority IS '-1 low, 0 normal, 1 high.';
 COMMENT ON COLUMN task_status.owner IS 'The worker that owns it, by its name for people.';
 COMMENT ON COLUMN task_status.wake_at IS 'While it is queued: from when on it may be claimed.';

@@ -10,9 +10,9 @@
 -- The time is that of the statement: it may be the last one of a long transaction.
 --
 -- $1 worker; parallel arrays of changes: $2 task, $3 version, $4 what becomes of it (0 it stays,
--- 1 it is queued, 2 it has ended, 3 it is held), $5 state, $6 degraded, $7 delay in microseconds, $8 route;
--- parallel arrays of rows: $9 which change, $10 step, $11 seq, $12 attempt, $13 ran_for, $14 kind,
--- $15 result, $16 detail
+-- 1 it is queued, 2 it has ended, 3 it is held), $5 state, $6 degraded (null: as before), $7 delay
+-- in microseconds, $8 route; parallel arrays of rows: $9 which change, $10 step, $11 seq,
+-- $12 attempt, $13 ran_for, $14 kind, $15 result, $16 detail
 WITH fence AS MATERIALIZED (
     SELECT worker.id, worker.moved
     FROM {schema}.worker
@@ -50,7 +50,7 @@ kept AS (
 moved AS (
     UPDATE {schema}.task
     SET state = change.state,
-        degraded = CASE WHEN change.fate = 2 THEN change.degraded ELSE task.degraded END,
+        degraded = coalesce(change.degraded, task.degraded),
         version = task.version + 1,
         owner = NULL,
         route = coalesce(change.route, task.route),

@@ -43,7 +43,7 @@ impl Work for Commit {
 
     async fn run(self, session: &mut Session<'_>) -> Result<Committed, Fault> {
         let Self { author, changes } = self;
-        let raises = changes.iter().any(|change| !change.escalations().is_empty());
+        let raises = changes.iter().any(|change| !change.documents().is_empty());
         let committed = match raises {
             false => at_once(session, &author, &changes).await?,
             true => raising(session, &author, &changes).await?,
@@ -94,7 +94,7 @@ pub(crate) fn gives_work(changes: &[TaskChange]) -> bool {
     })
 }
 
-/// Applies what the owner of tasks concluded, with the escalations that it raises; `None` if it
+/// Applies what the owner of tasks concluded, with the documents that belong to it; `None` if it
 /// takes more. These are so rare that the one statement for all the rest need not know of them.
 async fn raising(
     session: &mut Session<'_>,
@@ -112,7 +112,7 @@ async fn raising(
     Ok(committed)
 }
 
-/// Adds the escalations of those changes that were applied, as of `now`.
+/// Adds the documents of those changes that were applied, as of `now`.
 async fn raise(
     session: &mut Session<'_>,
     now: Timestamp,
@@ -120,12 +120,12 @@ async fn raise(
     applied: &[Applied],
 ) -> Result<(), Fault> {
     let applied = changes.iter().zip(applied).filter(|(_, applied)| **applied == Applied::Yes);
-    let raised = applied.flat_map(|(change, _)| change.escalations()).collect();
+    let raised = applied.flat_map(|(change, _)| change.documents()).collect();
     documents::insert(session, now.as_microsecond(), raised).await
 }
 
-/// Applies what the owner of tasks concluded, with one statement, but for the escalations that it
-/// raises; `None` if it takes more.
+/// Applies what the owner of tasks concluded, with one statement, but for the documents that belong
+/// to it; `None` if it takes more.
 async fn at_once(
     session: &mut Session<'_>,
     author: &Author,
@@ -201,10 +201,14 @@ struct Arrays<'a> {
 
 impl<'a> Arrays<'a> {
     /// `None` if the changes are not all of the kind that one statement applies: an owner's, one for
-    /// each task, without offers.
+    /// each task, without offers, none of which marks a task that stays where it is.
     fn of(changes: &'a [TaskChange]) -> Result<Option<Self>, Fault> {
         let mut tasks = HashSet::with_capacity(changes.len());
-        if !changes.iter().all(|change| change.offers.is_empty() && tasks.insert(change.task)) {
+        let plain = |change: &TaskChange| {
+            let marks = change.then == Then::Keep && change.degraded.is_some();
+            change.offers.is_empty() && !marks
+        };
+        if !changes.iter().all(|change| plain(change) && tasks.insert(change.task)) {
             return Ok(None);
         }
         let mut sorted: Vec<(usize, &TaskChange)> = changes.iter().enumerate().collect();
@@ -221,17 +225,17 @@ impl<'a> Arrays<'a> {
         self.places.push(place);
         self.task.push(change.task.as_uuid());
         self.version.push(count(version));
-        let (fate, state, degraded, delay, route) = match &change.then {
-            Then::Keep => (0, None, None, None, None),
+        let (fate, state, delay, route) = match &change.then {
+            Then::Keep => (0, None, None, None),
             Then::Queue { state, wake_in, route } => {
-                (1, Some(state), None, Some(micros(*wake_in)), Some(route.as_str()))
+                (1, Some(state), Some(micros(*wake_in)), Some(route.as_str()))
             }
-            Then::Hold { state } => (3, Some(state), None, None, None),
-            Then::End { state, degraded } => (2, Some(state), Some(*degraded), None, None),
+            Then::Hold { state } => (3, Some(state), None, None),
+            Then::End { state } => (2, Some(state), None, None),
         };
         self.fate.push(fate);
         self.state.push(state.map(|state| state.as_str()));
-        self.degraded.push(degraded);
+        self.degraded.push(change.degraded);
         self.delay.push(delay);
         self.route.push(route);
         let number = count(self.places.len() as u64);

@@ -35,16 +35,18 @@ impl Work for Find {
         let sql = &session.database.sql;
         let page = count(self.0.page_size() as u64);
         // A partial index serves only a statement that itself says what the index does.
-        let text = match self.0.state {
-            Some(state) if state.is_exceptional() => &sql.find_exceptional,
-            Some(_) | None => &sql.find,
+        let text = match (self.0.degraded, self.0.state) {
+            (Some(true), _) => &sql.find_degraded,
+            (_, Some(state)) if state.is_exceptional() => &sql.find_exceptional,
+            (_, Some(_) | None) => &sql.find,
         };
         let query = statement(text)
             .bind(self.0.namespace)
             .bind(self.0.name)
             .bind(self.0.state.map(TaskState::as_str))
             .bind(self.0.before.map(TaskId::as_uuid))
-            .bind(page);
+            .bind(page)
+            .bind(self.0.degraded);
         let rows = session.fetch(query).await?;
         rows.iter()
             .map(|row| {

@@ -34,7 +34,7 @@ macro_rules! statements {
 
 statements! {
     announce begin begin_step claim commit create delete_ended delete_news delete_offers
-    delete_queue find find_exceptional hold_offers insert_documents insert_history insert_news
+    delete_queue find find_degraded find_exceptional hold_offers insert_documents insert_history insert_news
     insert_offers insert_queue insert_template is_same_step list_documents list_documents_in_state
     load lock_author lock_lost_worker lock_offers lock_owners lock_queue lock_tasks lock_worker
     mark_touched mark_waiting notify prune renew retire_unknown select_documents

@@ -66,7 +66,7 @@ async fn three_thousand_dropped_calls_leave_no_transaction_open() {
         let polls = 1 + dice.below(most);
         let author = Author::Worker(worker);
         let mut released = settle(known.id, 1, completed(0, 1));
-        released.then = Then::End { state: TaskState::Error, degraded: false };
+        released.then = Then::End { state: TaskState::Error };
         let mut claiming = request(worker, &template, 2);
         claiming.holding = Some(Vec::new());
         let ended = match dice.below(12) {

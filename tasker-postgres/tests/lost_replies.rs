@@ -107,7 +107,7 @@ async fn what_was_committed_without_an_answer_conflicts_with_its_repetition() {
     // By a transaction of several.
     let task = stand.store.load(id).await.unwrap().unwrap();
     let mut change = settle(id, task.version, completed(1, 1));
-    change.then = Then::End { state: TaskState::Complete, degraded: false };
+    change.then = Then::End { state: TaskState::Complete };
     let twice: Vec<TaskChange> = vec![settle(id, 7, completed(0, 2)), change];
     stand.lose("COMMIT", stand.store.commit(&author, twice.clone())).await;
     assert_eq!(commit(&stand.store, worker, twice).await, [Applied::Conflict; 2]);

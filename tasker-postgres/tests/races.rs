@@ -66,7 +66,8 @@ fn again(task: TaskId, version: u64) -> TaskChange {
     let route = Route::of(&template());
     let then = Then::Queue { state: TaskState::Pending, wake_in: Duration::ZERO, route };
     let assumes = Assumption::Unmoved { version };
-    TaskChange { task, assumes, rows: vec![completed(0, 1)], offers: Vec::new(), then }
+    let (rows, offers, review) = (vec![completed(0, 1)], Vec::new(), false);
+    TaskChange { task, assumes, rows, offers, then, degraded: None, review }
 }
 
 #[tokio::test]

@@ -287,8 +287,9 @@ async fn what_needs_nobody_any_more_goes_with_its_alarm() {
         let new = NewTask { id, template, context, idempotency_key, delay, priority };
         store.create(vec![new], None).await.unwrap();
         let (assumes, rows, offers) = (Assumption::Unmoved { version: 0 }, Vec::new(), Vec::new());
-        let then = Then::End { state, degraded: false };
-        let change = TaskChange { task: id, assumes, rows, offers, then };
+        let then = Then::End { state };
+        let change =
+            TaskChange { task: id, assumes, rows, offers, then, degraded: None, review: false };
         store.commit(&Author::Operator("ada".to_owned()), vec![change]).await.unwrap();
     }
     let ended = [

@@ -17,7 +17,7 @@ CREATE TABLE task (
     template   INTEGER NOT NULL,        -- template.key
     priority   INTEGER NOT NULL,        -- -1, 0 or 1: the higher, the more urgent
     state      TEXT NOT NULL,
-    degraded   INTEGER NOT NULL,        -- 1: ended although an optional step failed
+    degraded   INTEGER NOT NULL,        -- 1: goes on, or has ended, without something
     version    INTEGER NOT NULL,        -- counts claims, releases, ends and operators' actions
     owner      BLOB,                    -- the worker that owns it
     route      TEXT,                    -- where it was queued last; NULL: on its template's own
@@ -32,6 +32,9 @@ CREATE INDEX task_by_owner ON task (owner) WHERE owner IS NOT NULL;
 -- Tasks that are not as most are; few, so listing them never reads the many that went well.
 CREATE INDEX task_exceptional ON task (state, id)
 WHERE state NOT IN ('pending', 'in_progress', 'complete');
+
+-- Tasks that went on without something; few.
+CREATE INDEX task_degraded ON task (id) WHERE degraded = 1;
 
 -- What happened to tasks: rows are added and never changed.
 CREATE TABLE history (
@@ -113,7 +116,7 @@ CREATE TABLE former_worker (
 
 -- What workers and operators share beside tasks: small, written whole, each by compare and swap.
 CREATE TABLE document (
-    collection TEXT NOT NULL,           -- what it is about: `system`, `escalation` or `alarm`
+    collection TEXT NOT NULL,           -- what it is about: `system`, `escalation`, `alarm` or `sink`
     key        TEXT NOT NULL,
     version    INTEGER NOT NULL,        -- counts its writes, from 1
     state      TEXT NOT NULL,

@@ -44,11 +44,14 @@ pub(crate) async fn find(
     values.put(query.namespace.as_deref()).put(query.name.as_deref());
     values.put(query.state.map(TaskState::as_str));
     values.put(query.before.map(|id| id.as_uuid().as_bytes().to_vec()));
-    values.put(count(query.page_size() as u64));
+    values.put(count(query.page_size() as u64)).put(query.degraded);
     // SQLite uses a partial index only where the statement itself says what the index does.
-    let text = match query.state {
-        Some(state) if state.is_exceptional() => include_str!("../queries/find_exceptional.sql"),
-        Some(_) | None => include_str!("../queries/find.sql"),
+    let text = match (query.degraded, query.state) {
+        (Some(true), _) => include_str!("../queries/find_degraded.sql"),
+        (_, Some(state)) if state.is_exceptional() => {
+            include_str!("../queries/find_exceptional.sql")
+        }
+        (_, Some(_) | None) => include_str!("../queries/find.sql"),
     };
     let mut connection = readers.acquire().await?;
     let rows = sqlx::query_with(text, values.finish()?).fetch_all(&mut *connection).await?;

@@ -150,7 +150,8 @@ async fn recovery_and_offers_pass_over_what_cannot_be_read() {
             NewOffer { step: StepIndex(1), seq: 1, route: route.clone(), needs: Vec::new() };
         let assumes = Assumption::Owned { version: 1 };
         let (rows, offers, then) = (Vec::new(), vec![offer], Then::Keep);
-        let change = TaskChange { task: *task, assumes, rows, offers, then };
+        let change =
+            TaskChange { task: *task, assumes, rows, offers, then, degraded: None, review: false };
         assert_eq!(commit(&store, owner, vec![change]).await, [Applied::Yes]);
     }
     let bad = blob(queued[0]);

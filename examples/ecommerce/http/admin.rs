@@ -53,8 +53,6 @@ const UNFINISHED: [TaskState; 3] =
 
 const PAGE: usize = 25;
 const LONGEST_PAGE: usize = 100;
-/// In how many of the latest orders of a state others are looked for.
-const LOOKED_THROUGH: usize = 1000;
 /// Of so many at most it is told for which system they wait: each is read.
 const READ_THROUGH: usize = 250;
 
@@ -97,12 +95,12 @@ pub(super) async fn tasks(
             for state in ATTENTION {
                 found.extend(in_state(&web, state, limit).await?);
             }
-            found.extend(degraded(&web).await?);
+            found.extend(degraded(&web, limit).await?);
             found.extend(waiting(&web).await?.into_iter().map(|(task, _)| task));
             found.sort_by_key(|task| task.id);
             found.dedup_by_key(|task| task.id);
         }
-        Some("degraded") => found = degraded(&web).await?,
+        Some("degraded") => found = degraded(&web, limit).await?,
         Some("waiting") => {
             found = waiting(&web).await?.into_iter().map(|(task, _)| task).collect();
         }
@@ -130,11 +128,11 @@ async fn in_state(web: &Web, state: TaskState, limit: usize) -> Result<Vec<TaskS
     Ok(web.tasker.find(query).await?)
 }
 
-/// Those that are complete although something failed.
-async fn degraded(web: &Web) -> Result<Vec<TaskSummary>, ApiError> {
-    let mut complete = in_state(web, TaskState::Complete, LOOKED_THROUGH).await?;
-    complete.retain(|task| task.degraded);
-    Ok(complete)
+/// Those that go on, or are complete, although something failed.
+async fn degraded(web: &Web, limit: usize) -> Result<Vec<TaskSummary>, ApiError> {
+    let degraded = Some(true);
+    let query = TaskQuery { degraded, limit: limit.max(1), ..TaskQuery::default() };
+    Ok(web.tasker.find(query).await?)
 }
 
 /// Those that wait for a system, and for which.

@@ -132,7 +132,7 @@ impl Breaker {
 
     fn open(&mut self, cause: Cause, next_probe: Option<Timestamp>, now: Timestamp) {
         self.recent.clear();
-        self.open = Some(Open { cause, next_probe, succeeded: 0, probe: None });
+        self.open = Some(Open { cause, next_probe, succeeded: 0, probe: None, raised: None });
         self.since = Some(now);
     }
 

@@ -1,19 +1,12 @@
 //! What people do about escalations: list them, take note of them, settle them.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use tracing::warn;
 
 use super::{Operator, Tasker};
 use crate::engine::Shared;
-use crate::escalation::{
-    Alarm, Escalation, EscalationState, Record, SeenTo, keys_of, overdue, still_stands,
-};
-use crate::snapshot::Snapshot;
-use crate::store::{
-    Applied, Collection, Document, DocumentChange, DocumentQuery, Documents, StoreError, StoredTask,
-};
+use crate::escalation::{Escalation, EscalationState, Record, SeenTo};
+use crate::store::{Applied, Collection, Document, DocumentQuery, Documents, StoreError};
 
 /// Which escalations to list.
 #[derive(Clone, Debug, Default)]
@@ -192,87 +185,5 @@ impl Shared {
             Err(error) => return Err(error),
         }
         Ok(())
-    }
-
-    /// After an operator's action: settles the escalations about a task as it stood that do not
-    /// stand any more.
-    ///
-    /// As well as may be: the action stands whether or not this succeeds, and what is left open
-    /// waits for a person.
-    pub(crate) async fn settle_escalations(
-        &self,
-        before: &StoredTask,
-        after: &Snapshot,
-        operator: &Operator,
-    ) {
-        let settled = self.until_first(|| self.try_settle(before, after, operator)).await;
-        if let Err(error) = settled {
-            warn!(%error, task = %before.id, "its escalations stay open for a person");
-        }
-    }
-
-    /// After an operator's action: sets the alarm of a task that goes on, since the one of a task
-    /// that had ended is gone.
-    pub(crate) async fn set_alarm(&self, task: &StoredTask) {
-        if let Err(error) = self.until_first(|| self.try_set_alarm(task)).await {
-            warn!(%error, task = %task.id, "nobody will be told if it takes too long");
-        }
-    }
-
-    /// Tries anew as long as somebody else is quicker.
-    async fn until_first<F>(&self, attempt: impl Fn() -> F) -> Result<(), StoreError>
-    where
-        F: Future<Output = Result<Vec<DocumentChange>, StoreError>>,
-    {
-        for _ in 0..TRIES {
-            let changes = attempt().await?;
-            if changes.is_empty() {
-                break;
-            }
-            let written = self.store.write_documents(changes).await?;
-            if written.applied.iter().all(|applied| *applied == Applied::Yes) {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    async fn try_settle(
-        &self,
-        before: &StoredTask,
-        after: &Snapshot,
-        operator: &Operator,
-    ) -> Result<Vec<DocumentChange>, StoreError> {
-        let keys = keys_of(before);
-        if keys.is_empty() {
-            return Ok(Vec::new());
-        }
-        let collection = Collection::Escalation;
-        let query = DocumentQuery::Keys { collection, keys };
-        let Documents { now, found } = self.store.read_documents(query).await?;
-        let settled = found.iter().filter_map(|document| {
-            let mut record = read(document)?;
-            let settles =
-                !still_stands(&record.incident, after) && record.resolve(SeenTo::by(operator, now));
-            settles.then(|| record.replaces(document, now).ok()).flatten()
-        });
-        Ok(settled.collect())
-    }
-
-    async fn try_set_alarm(&self, task: &StoredTask) -> Result<Vec<DocumentChange>, StoreError> {
-        let found = overdue(task, Alarm::default());
-        if found.raise.is_empty() && found.next_check.is_none() {
-            return Ok(Vec::new());
-        }
-        let (collection, keys) = (Collection::Alarm, vec![task.id.to_string()]);
-        let query = DocumentQuery::Keys { collection, keys };
-        let document = self.store.read_documents(query).await?.found.into_iter().next();
-        let alarm = document.as_ref().and_then(|document| document.body.to().ok());
-        let alarm: Alarm = alarm.unwrap_or_default();
-        let found = overdue(task, alarm);
-        // What is overdue already is raised by whoever looks.
-        let at_once = (!found.raise.is_empty()).then_some(Duration::ZERO);
-        let expects = document.map(|document| document.version);
-        Ok(vec![alarm.armed(task.id, expects, at_once.or(found.next_check))])
     }
 }

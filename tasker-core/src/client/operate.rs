@@ -85,7 +85,7 @@ impl Tasker {
     /// at once: the worker tells the steps that run through their cancellation signal, and nothing
     /// that they still come to is recorded. With a [key](Operator::once) a repetition does nothing
     /// and answers like the first. The [escalations](Tasker::escalations) that the action answers
-    /// are settled by the operator, after it and as well as may be.
+    /// are resolved in the operator's name: mostly before this returns, else by a worker.
     ///
     /// ```
     /// # use tasker_core::{
@@ -131,7 +131,8 @@ impl Tasker {
             let mut snapshot = Snapshot::replay(&stored);
             let decided = decide::operate(&mut snapshot, &action, &order, stored.now)?;
             let Decision::Change(change) = decided else { return Ok(TaskStatus::of(&stored)) };
-            let (rows, escalates) = (change.rows.clone(), change.escalates());
+            let (rows, notice) = (change.rows.clone(), change.notice());
+            let documents = change.has_documents();
             match self.shared.store.commit(&author, vec![*change]).await? {
                 Committed::Changes { now, applied } if applied == [Applied::Yes] => {
                     for row in &rows {
@@ -140,13 +141,15 @@ impl Tasker {
                     if snapshot.state().is_terminal() {
                         self.shared.events.ended(task);
                     }
-                    if escalates {
+                    let moved = self.load(task).await?;
+                    let status = TaskStatus::of(&moved);
+                    if let Some(notice) = notice {
+                        self.shared.review_at_once(moved, notice).await;
+                    }
+                    if documents {
                         self.shared.raised.notify_one();
                     }
-                    let moved = self.load(task).await?;
-                    self.shared.settle_escalations(&stored, &snapshot, operator).await;
-                    self.shared.set_alarm(&moved).await;
-                    return Ok(TaskStatus::of(&moved));
+                    return Ok(status);
                 }
                 // Somebody else was quicker: what is stored now decides.
                 Committed::Changes { .. } | Committed::LeaseLost => {}

@@ -276,7 +276,8 @@ async fn create(shared: &Arc<Shared>, task: NewTask) -> Result<Receipt, SubmitEr
         Ok(created) => {
             let created = first(created)?;
             if let Created::New { at, claimed: Some(version) } = created {
-                room.fill(incarnation, Snapshot::fresh(id, template, context, version), at);
+                let task = Snapshot::fresh(id, template, context, version).stored_at(at);
+                room.fill(incarnation, task, at);
             }
             receipt(id, digest, &created)
         }

@@ -69,6 +69,7 @@ impl Tasker {
         let Operator { name: by, reason, .. } = operator;
         let trip = |breaker: &mut Breaker, now| breaker.trip(by, reason, now);
         let breaker = self.shared.systems.operate(name, trip).await?;
+        self.shared.raised.notify_one();
         Ok(SystemStatus::of(name, &breaker))
     }
 
@@ -86,6 +87,7 @@ impl Tasker {
         let Operator { name: by, reason, .. } = operator;
         let reset = |breaker: &mut Breaker, now| breaker.reset(by, reason, now);
         let breaker = self.shared.systems.operate(name, reset).await?;
+        self.shared.raised.notify_one();
         Ok(SystemStatus::of(name, &breaker))
     }
 

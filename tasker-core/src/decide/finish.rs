@@ -81,5 +81,5 @@ pub(super) fn conclude(task: &mut Snapshot, now: Timestamp, rows: &mut Vec<Trans
 
 fn end(task: &mut Snapshot, state: TaskState) -> Then {
     task.set_state(state);
-    Then::End { state, degraded: task.degraded() }
+    Then::End { state }
 }

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use self::plan::Plan;
 pub use self::refused::{Illegal, Refused};
 use crate::action::{Action, ActionKind};
+use crate::escalation::may_concern;
 use crate::history::{Aspect, Occurrence, Operation, OrderKey, Transition};
 use crate::snapshot::Snapshot;
 use crate::store::{Assumption, NewOffer, Route, TaskChange, Then};
@@ -116,6 +117,7 @@ fn carry_out(
     let mut before = aspect(task, kind, plan.step);
     before.wake_at = wake_at.filter(|at| task.state() == TaskState::Pending && *at > now);
     let own_row = task.own_row(Occurrence::CompensationBegun);
+    let review = may_concern(task);
     let offers = unsettled(task, kind, &plan);
 
     let rows = plan.rows.into_iter().map(|(step, what)| {
@@ -148,10 +150,11 @@ fn carry_out(
         | TaskState::Error
         | TaskState::Cancelled
         | TaskState::Compensated
-        | TaskState::ResolvedManually => Then::End { state, degraded: task.degraded() },
+        | TaskState::ResolvedManually => Then::End { state },
     };
     let rows = [vec![own], steps].concat();
-    TaskChange { task: task.id(), assumes, rows, offers, then }
+    let degraded = task.mark_degraded();
+    TaskChange { task: task.id(), assumes, rows, offers, then, degraded, review }
 }
 
 /// Offers of the steps whose end would have changed the decision, beside those that get a row.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::finish::conclude;
+use crate::escalation::{ends_step, may_settle};
 use crate::history::{AfterFailure, Failure, Occurrence, Recorded, Transition};
 use crate::snapshot::Snapshot;
 use crate::store::{Assumption, TaskChange, Then};
@@ -38,6 +39,8 @@ pub(crate) struct Begun {
     attempt: u32,
     /// Whether it undoes what the step did.
     undoes: bool,
+    /// Whether there is a time within which the step is to end.
+    limited: bool,
 }
 
 impl Begun {
@@ -55,7 +58,8 @@ impl Begun {
     fn new(task: &Snapshot, step: StepIndex, assumes: Assumption) -> Self {
         let now = task.step(step);
         let (seq, attempt, undoes) = (now.next_seq(), now.next_attempt(), now.is_undoing());
-        Self { task: task.id(), assumes, step, seq, attempt, undoes }
+        let limited = task.template().step(step).expected_within.is_some();
+        Self { task: task.id(), assumes, step, seq, attempt, undoes, limited }
     }
 
     /// The row that its success adds to its step's log.
@@ -71,8 +75,11 @@ impl Begun {
 
     /// Adds that row, and nothing else: what follows for the task is its owner's to decide.
     pub(crate) fn record(&self, row: Transition) -> TaskChange {
-        let Self { task, assumes, .. } = *self;
-        TaskChange { task, assumes, rows: vec![row], offers: Vec::new(), then: Then::Keep }
+        let Self { task, assumes, limited, .. } = *self;
+        // How long the step has waited is not known here: whoever looks finds out.
+        let review = limited && ends_step(&row.what);
+        let (rows, then) = (vec![row], Then::Keep);
+        TaskChange { task, assumes, rows, offers: Vec::new(), then, degraded: None, review }
     }
 }
 
@@ -103,7 +110,9 @@ pub fn settle(
     }
     task.catch_up(stale);
     let then = conclude(task, now, &mut rows);
-    TaskChange { task: task.id(), assumes, rows, offers: Vec::new(), then }
+    let review = may_settle(task, &rows, &then, now);
+    let (offers, degraded) = (Vec::new(), task.mark_degraded());
+    TaskChange { task: task.id(), assumes, rows, offers, then, degraded, review }
 }
 
 /// Settles an attempt of a step that another worker offered.

@@ -87,10 +87,8 @@ pub(super) async fn note(
     input.time.extend(NOTE);
     let (event, found_down) = place.ended(&shared.systems, input, &ended).await;
     if let Some(event) = event {
-        // Opening a breaker raises an escalation.
-        if matches!(event, EventKind::SystemOpened { .. }) {
-            shared.raised.notify_one();
-        }
+        // Opening a breaker raises an escalation, and closing it resolves that.
+        shared.raised.notify_one();
         shared.events.tell(input.task, &input.template, clock.now(), || event);
     }
     if let Ended::Outcome { spared, .. } = &mut ended {

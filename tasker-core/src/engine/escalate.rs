@@ -5,6 +5,8 @@
 //! says next, and writes all of that by compare and swap, so that of several workers one goes on.
 
 mod deliver;
+mod review;
+mod sinks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +19,7 @@ use super::Core;
 use super::mail::StoreClock;
 use super::patience::Patience;
 use crate::TaskId;
-use crate::escalation::{Alarm, Record, overdue};
+use crate::escalation::{GRACE, Record, Sinks};
 use crate::store::{
     Applied, Collection, Content, Document, DocumentChange, DocumentQuery, Documents, StoreError,
     StoredTask,
@@ -66,6 +68,9 @@ struct Desk {
     at_work: JoinSet<Option<Duration>>,
     /// When to look next.
     next: Option<Instant>,
+    /// The sinks that workers are known to have, and when to say again which this one has.
+    known: Vec<String>,
+    say_at: Instant,
     patience: Patience,
 }
 
@@ -75,12 +80,19 @@ struct Plan {
     changes: Vec<DocumentChange>,
     /// Claims among them, with their places there.
     claims: Vec<(usize, Claimed)>,
-    raises: bool,
 }
 
 impl Desk {
     fn new(core: Arc<Core>) -> Self {
-        Self { core, at_work: JoinSet::new(), next: None, patience: Patience::new() }
+        let (now, patience) = (Instant::now(), Patience::new());
+        Self {
+            core,
+            at_work: JoinSet::new(),
+            next: Some(now),
+            known: Vec::new(),
+            say_at: now,
+            patience,
+        }
     }
 
     fn look_at(&mut self, at: Instant) {
@@ -96,7 +108,7 @@ impl Desk {
     }
 
     async fn look(&mut self) {
-        self.next = None;
+        self.next = Some(self.say_at);
         match self.try_look().await {
             Ok(()) => self.patience.reset(),
             Err(error @ StoreError::Damaged { .. }) => {
@@ -120,12 +132,16 @@ impl Desk {
         let limit = AT_ONCE.saturating_sub(self.at_work.len()).max(1);
         let Documents { now, found } = store.read_documents(DocumentQuery::Due { limit }).await?;
         let clock = StoreClock::told(now);
+        let tells = found.iter().any(|document| document.collection == Collection::Escalation);
+        if tells || self.say_at <= Instant::now() {
+            self.meet_sinks().await?;
+        }
         let full = found.len() >= limit;
         let mut plan = Plan::default();
         for document in found {
             match document.collection {
                 // The workers that call them look after them.
-                Collection::System => {}
+                Collection::System | Collection::Sink => {}
                 Collection::Alarm => self.check(document, &mut plan).await?,
                 Collection::Escalation => self.claim(document, clock, &mut plan).await?,
             }
@@ -149,7 +165,7 @@ impl Desk {
                 self.look_at(Instant::now() + wait);
             }
         }
-        if full || plan.raises {
+        if full {
             self.look_at(Instant::now());
         }
         Ok(())
@@ -157,7 +173,7 @@ impl Desk {
 
     /// Begins to deliver an escalation.
     async fn claim(
-        &self,
+        &mut self,
         document: Document,
         clock: StoreClock,
         plan: &mut Plan,
@@ -175,36 +191,42 @@ impl Desk {
         {
             record.name(&stored);
         }
-        let sinks: Vec<_> = self.core.shared.sinks.iter().map(|sink| sink.name()).collect();
-        let now = clock.now();
-        let sinks = record.claim(&document.key, &sinks, now);
+        let own: Vec<_> = self.core.shared.sinks.iter().map(|sink| sink.name()).collect();
+        let (now, before) = (clock.now(), record.clone());
+        let sinks = record.claim(&document, &Sinks { own: &own, known: &self.known }, now);
+        if record == before {
+            // What is due is for others to deliver.
+            self.look_at(Instant::now() + GRACE);
+            return Ok(());
+        }
         let Ok(change) = record.replaces(&document, now) else { return Ok(()) };
         plan.claims.push((plan.changes.len(), Claimed { record, document, sinks }));
         plan.changes.push(change);
         Ok(())
     }
 
-    /// Looks whether a task takes too long.
-    async fn check(&self, document: Document, plan: &mut Plan) -> Result<(), StoreError> {
-        let Ok(task) = document.key.parse::<TaskId>() else {
-            plan.changes.push(put_off(document));
-            return Ok(());
+    /// Looks at a task whose time has come, or at what a notice is about.
+    async fn check(&mut self, document: Document, plan: &mut Plan) -> Result<(), StoreError> {
+        let shared = &self.core.shared;
+        let key = document.key.as_str();
+        let task = key.split_once('/').map_or(key, |(task, _)| task).parse::<TaskId>();
+        let looked = match task {
+            Ok(task) => shared.review(task, None).await,
+            Err(_) => shared.review_system(key).await,
         };
-        let alarm: Alarm = document.body.to().unwrap_or_default();
-        let stored = self.core.shared.store.load(task).await;
-        let found = match stored {
-            Ok(stored) => stored.map(|stored| overdue(&stored, alarm)),
-            Err(StoreError::Damaged { .. }) => {
+        match looked {
+            Ok(due_in) => due_in.into_iter().for_each(|wait| self.look_at(Instant::now() + wait)),
+            Err(error @ StoreError::Damaged { .. }) => {
+                warn!(%error, key, "what was raised is left to a person for a while");
                 plan.changes.push(put_off(document));
                 return Ok(());
             }
             Err(error) => return Err(error),
-        };
-        let next_check = found.as_ref().and_then(|found| found.next_check);
-        plan.changes.push(alarm.armed(task, Some(document.version), next_check));
-        let raised = found.map(|found| found.raise).unwrap_or_default();
-        plan.raises |= !raised.is_empty();
-        plan.changes.extend(raised.into_iter().map(|(key, incident)| incident.raise(key)));
+        }
+        // The alarm of a task is its own, and set anew by the look.
+        if task.is_err() || key.contains('/') {
+            plan.changes.push(done(document));
+        }
         Ok(())
     }
 
@@ -215,6 +237,12 @@ impl Desk {
             answer => answer,
         }
     }
+}
+
+/// Deletes a notice that has been seen to.
+fn done(document: Document) -> DocumentChange {
+    let Document { collection, key, version, .. } = document;
+    DocumentChange { collection, key, expects: Some(version), put: None }
 }
 
 /// Leaves a document as it is for a while.

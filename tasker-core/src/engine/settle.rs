@@ -190,7 +190,7 @@ impl Owner {
     }
 
     fn tell(&self, held: &Held, change: &TaskChange) {
-        if change.escalates() {
+        if change.has_documents() {
             self.core.shared.raised.notify_one();
         }
         let events = &self.core.shared.events;
@@ -202,7 +202,8 @@ impl Owner {
         if change.rows.iter().any(|row| begun(&row.what)) {
             events.tell(id, template, at, || escalation(&held.snapshot));
         }
-        let Then::End { state, degraded } = change.then else { return };
+        let Then::End { state } = change.then else { return };
+        let degraded = held.snapshot.degraded();
         match state {
             TaskState::Complete => {
                 events.tell(id, template, at, || EventKind::TaskCompleted { degraded });

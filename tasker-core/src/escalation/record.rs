@@ -16,6 +16,25 @@ use crate::{Backoff, Fingerprint, Json, OnFailure, Strategy};
 /// it is thought dead, and its deliveries are made again.
 pub(crate) const CLAIM_LEASE: Duration = Duration::from_secs(60);
 
+/// For so long what is due to a sink is left to the workers that have it: they hear of it with a
+/// sign of life.
+pub(crate) const GRACE: Duration = Duration::from_secs(15);
+
+/// When nobody had a sink: how long at least until the next look.
+const LEAST_WAIT: Duration = Duration::from_secs(60);
+
+/// Why a sink was not told that nobody had.
+const NOBODY: &str = "no worker that looked has a sink of this name";
+
+/// The sinks of those who look.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sinks<'a> {
+    /// Those of the worker.
+    pub(crate) own: &'a [&'a str],
+    /// Those that workers of the store are known to have.
+    pub(crate) known: &'a [String],
+}
+
 /// The waits between the attempts to tell a sink: from a second to an hour, without end.
 const WAITS: Backoff = Backoff {
     strategy: Strategy::Exponential,
@@ -95,52 +114,62 @@ impl Record {
 
     /// Begins to deliver: those of a worker's sinks that are to be told now.
     ///
-    /// Nobody else tells them before the [lease](CLAIM_LEASE) is over. A sink that the worker does
-    /// not have is put off like one that failed, so that a worker that has it may be the next.
-    pub(crate) fn claim(&mut self, key: &str, sinks: &[&str], now: Timestamp) -> Vec<String> {
-        if self.state() != EscalationState::Open {
-            return Vec::new();
-        }
-        for sink in sinks {
-            self.deliveries.entry((*sink).to_owned()).or_default();
+    /// Nobody else tells them before the [lease](CLAIM_LEASE) is over. What is due to a sink that
+    /// only others have is left to them for some [time](GRACE), and then put off.
+    pub(crate) fn claim(
+        &mut self,
+        document: &Document,
+        sinks: &Sinks<'_>,
+        now: Timestamp,
+    ) -> Vec<String> {
+        let state = self.state();
+        if state == EscalationState::Open {
+            let own = sinks.own.iter().map(|sink| (*sink).to_owned());
+            for sink in own.chain(sinks.known.iter().cloned()) {
+                self.deliveries.entry(sink).or_default();
+            }
         }
         let mut claimed = Vec::new();
         for (sink, delivery) in &mut self.deliveries {
-            let due = delivery.next_at.is_none_or(|at| at <= now);
-            if delivery.delivered_at.is_some() || !due {
+            if !is_owed(delivery, state) {
                 continue;
             }
-            delivery.attempts = delivery.attempts.saturating_add(1);
-            if sinks.contains(&sink.as_str()) {
+            let due = *delivery.next_at.get_or_insert(now);
+            if due > now {
+                continue;
+            }
+            if sinks.own.contains(&sink.as_str()) {
+                delivery.attempts = delivery.attempts.saturating_add(1);
                 delivery.next_at = now.checked_add(CLAIM_LEASE).ok();
                 claimed.push(sink.clone());
-            } else {
-                let missing = "the worker whose turn it was has no sink of this name";
-                fail(delivery, key, sink, missing, now);
+            } else if due.checked_add(GRACE).is_ok_and(|over| over <= now) {
+                let age = now.duration_since(document.created_at);
+                let age = Duration::try_from(age).unwrap_or_default();
+                delivery.next_at = now.checked_add(age.clamp(LEAST_WAIT, WAITS.max)).ok();
+                delivery.last_error = Some(NOBODY.to_owned());
             }
         }
         claimed
     }
 
     /// Takes note of how telling a sink ended.
-    pub(crate) fn told(
-        &mut self,
-        key: &str,
-        sink: &str,
-        outcome: Result<(), String>,
-        now: Timestamp,
-    ) {
-        let delivery = self.deliveries.entry(sink.to_owned()).or_default();
+    pub(crate) fn told(&mut self, key: &str, told: &Told<'_>, now: Timestamp) {
+        let Told { sink, of, outcome } = told;
+        let delivery = self.deliveries.entry((*sink).to_owned()).or_default();
+        let told_at = match of {
+            EscalationState::Resolved => &mut delivery.resolved_at,
+            EscalationState::Open | EscalationState::Acknowledged => &mut delivery.delivered_at,
+        };
         // Of two deliveries the first is the one that counts.
-        if delivery.delivered_at.is_some() {
+        if told_at.is_some() {
             return;
         }
         match outcome {
             Ok(()) => {
-                delivery.delivered_at = Some(now);
+                *told_at = Some(now);
                 delivery.next_at = None;
             }
-            Err(error) => fail(delivery, key, sink, &error, now),
+            Err(error) => fail(delivery, key, sink, error, now),
         }
     }
 
@@ -164,14 +193,12 @@ impl Record {
 
     /// How long until somebody should see to its deliveries.
     fn due_in(&self, now: Timestamp) -> Option<Duration> {
-        if self.state() != EscalationState::Open {
-            return None;
-        }
-        if self.deliveries.is_empty() {
+        let state = self.state();
+        if state == EscalationState::Open && self.deliveries.is_empty() {
             return Some(Duration::ZERO);
         }
-        let open = self.deliveries.values().filter(|delivery| delivery.delivered_at.is_none());
-        let next = open.map(|delivery| delivery.next_at.unwrap_or(now)).min()?;
+        let owed = self.deliveries.values().filter(|delivery| is_owed(delivery, state));
+        let next = owed.map(|delivery| delivery.next_at.unwrap_or(now)).min()?;
         Some(Duration::try_from(next.duration_since(now)).unwrap_or_default())
     }
 
@@ -205,6 +232,25 @@ impl Record {
             resolved: self.resolved.clone(),
             deliveries: self.deliveries.clone(),
         }
+    }
+}
+
+/// How telling a sink ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Told<'a> {
+    pub(crate) sink: &'a str,
+    /// How the escalation stood when it was told.
+    pub(crate) of: EscalationState,
+    pub(crate) outcome: Result<(), String>,
+}
+
+/// Whether a sink is still to be told how an escalation stands: that it was raised, or, if it was
+/// or may have been told that, that it is resolved.
+const fn is_owed(delivery: &Delivery, state: EscalationState) -> bool {
+    match state {
+        EscalationState::Open => delivery.delivered_at.is_none(),
+        EscalationState::Acknowledged => false,
+        EscalationState::Resolved => delivery.attempts > 0 && delivery.resolved_at.is_none(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
 
-use super::{Escalation, EscalationState, Incident};
+use super::{Escalation, EscalationState, Incident, SeenTo};
 
 impl fmt::Display for EscalationState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -32,6 +32,16 @@ impl Escalation {
 
 impl fmt::Display for Escalation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.say_what(f)?;
+        match &self.resolved {
+            Some(SeenTo { by, note, .. }) => write!(f, "; resolved by {by}: {note}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Escalation {
+    fn say_what(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (step, task) = (self.step_name(), self.task_name());
         match &self.incident {
             Incident::StepFailed { attempt, failure, .. } => {

@@ -4,26 +4,30 @@ use std::fmt;
 use std::future::Future;
 
 use async_trait::async_trait;
-use tracing::error;
+use tracing::{error, info};
 
-use super::Escalation;
+use super::{Escalation, EscalationState};
 
 /// Somewhere that a person is reached: a log, a pager, a chat.
 ///
 /// Registered with [`TaskerBuilder::escalate_to`](crate::TaskerBuilder::escalate_to). What a sink
-/// has got is recorded under its name, so all workers of a store should have the same sinks under
-/// the same names.
+/// has got is recorded under its name. What one worker raises is for the sinks of all workers of its
+/// store, and delivered by one that has the sink.
 #[async_trait]
 pub trait EscalationSink: Send + Sync + 'static {
     /// Its name, which does not change from one release to the next.
     fn name(&self) -> &str;
 
-    /// Delivers an escalation: once this returns `Ok`, it is not delivered here again.
+    /// Delivers an escalation: once when it is raised, and once more, with the same
+    /// [`key`](Escalation::key), when it is [resolved](EscalationState::Resolved). Its
+    /// [`state`](Escalation::state) says which. Once this returns `Ok`, that is not delivered here
+    /// again.
     ///
     /// At least once: a crash between the delivery and its record delivers it again, with the same
-    /// [`key`](Escalation::key), so a sink whose effects add up leaves out a key that it knows. An
-    /// error, a panic and an answer that takes longer than 30 seconds are failures: it is tried
-    /// again after waits that grow from a second to an hour, until somebody has seen to it.
+    /// key and state, so a sink whose effects add up leaves out what it knows. An error, a panic and
+    /// an answer that takes longer than 30 seconds are failures: it is tried again after waits that
+    /// grow from a second to an hour. That an escalation was raised is told until somebody has seen
+    /// to it; that it is resolved, to every sink that was told the one, or may have been.
     async fn deliver(&self, escalation: &Escalation) -> Result<(), SinkError>;
 }
 
@@ -39,7 +43,8 @@ impl SinkError {
     }
 }
 
-/// Writes escalations to the log, as errors; what is used if no sink is registered.
+/// Writes escalations to the log, as errors, and that they are resolved, as information; what is
+/// used if no sink is registered.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LogSink;
 
@@ -54,7 +59,11 @@ impl EscalationSink for LogSink {
         let task = incident.task().map(tracing::field::display);
         let (task_type, step) = (task_type.as_deref(), step.as_deref());
         let kind = incident.kind();
-        error!(key, kind, task, task_type, step, "somebody is needed: {escalation}");
+        if escalation.state == EscalationState::Resolved {
+            info!(key, kind, task, task_type, step, "nobody is needed any more: {escalation}");
+        } else {
+            error!(key, kind, task, task_type, step, "somebody is needed: {escalation}");
+        }
         Ok(())
     }
 }

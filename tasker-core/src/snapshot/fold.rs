@@ -13,6 +13,8 @@ impl Snapshot {
         let template = stored.template.clone();
         let mut task = Self::blank(stored.id, template, stored.context.clone(), stored.version);
         task.state = stored.state;
+        task.created_at = stored.created_at;
+        task.marked_degraded = stored.degraded;
         task.ended_at = stored.ended_at;
         task.wake_at = stored.wake_at;
         for row in &stored.rows {

@@ -33,8 +33,9 @@
 //! });
 //!
 //! let assumes = Assumption::Owned { version: 1 };
-//! let then = Then::End { state: TaskState::Complete, degraded: false };
-//! let change = TaskChange { task, assumes, rows: Vec::new(), offers: Vec::new(), then };
+//! let then = Then::End { state: TaskState::Complete };
+//! let (rows, offers) = (Vec::new(), Vec::new());
+//! let change = TaskChange { task, assumes, rows, offers, then, degraded: None, review: false };
 //! let author = Author::Worker(worker);
 //! assert!(board.apply(&author, &change));
 //! assert!(!board.apply(&author, &change), "the first one took the task from its owner");
@@ -84,7 +85,7 @@ pub struct Standing {
     pub priority: Priority,
     /// Its state.
     pub state: TaskState,
-    /// Whether it ended although an optional step failed.
+    /// Whether it goes on, or has ended, without something that was asked of it.
     pub degraded: bool,
     /// Counts claims, releases, ends and operators' actions.
     pub version: u64,
@@ -237,7 +238,7 @@ impl<'a> Board<'a> {
         let task = &mut place.now;
         let rows = change.rows.iter();
         self.effects.rows.extend(rows.clone().map(|row| (id, author, row)));
-        self.effects.documents.extend(change.escalations());
+        self.effects.documents.extend(change.documents());
 
         let others_owner = task.owner.filter(|owner| *author != Author::Worker(*owner));
         let offers = self.offers.entry(id).or_default();
@@ -263,6 +264,7 @@ impl<'a> Board<'a> {
             let stored = before.map(|at| offers.swap_remove(at)).is_some_and(|known| known.stored);
             offers.push(Offer { step, seq: offer.seq, holder: None, stored, made: Some(offer) });
         }
+        task.degraded = change.degraded.unwrap_or(task.degraded);
         match &change.then {
             Then::Keep => return true,
             Then::Queue { state, wake_in, route } => {
@@ -276,10 +278,9 @@ impl<'a> Board<'a> {
                 task.ended_at = None;
                 task.wake_at = None;
             }
-            Then::End { state, degraded } => {
+            Then::End { state } => {
                 let ended_so = task.ended_at.filter(|_| task.state == *state);
                 task.state = *state;
-                task.degraded = *degraded;
                 task.wake_at = None;
                 task.ended_at = Some(ended_so.unwrap_or(self.now));
             }
@@ -342,6 +343,11 @@ impl<'a> Board<'a> {
         }
         for (id, Place { stored, now }) in self.tasks {
             if now == stored {
+                continue;
+            }
+            if (stored.wake_at, &stored.route) == (now.wake_at, &now.route) {
+                // It stays where it is in the queue, or out of it.
+                effects.moved.push((id, now));
                 continue;
             }
             if let Some(wake_at) = stored.wake_at {

@@ -24,12 +24,21 @@ pub struct TaskChange {
     pub offers: Vec<NewOffer>,
     /// What becomes of the task.
     pub then: Then,
+    /// Whether the task goes on, or has ended, without something that was asked of it: a step that
+    /// failed, was skipped, or was done in another way. `None`: as before.
+    pub degraded: Option<bool>,
+    /// Whether something that was raised for the task may be over with this, so that a
+    /// [notice](Self::documents) is to be written.
+    pub review: bool,
 }
 
 impl TaskChange {
     /// Whether it changes nothing, so that nobody needs to write it.
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.offers.is_empty() && self.then == Then::Keep
+        self.rows.is_empty()
+            && self.offers.is_empty()
+            && self.then == Then::Keep
+            && self.degraded.is_none()
     }
 
     /// Whether it makes, settles or withdraws offers, so that a store has to know those that stand.
@@ -88,8 +97,6 @@ pub enum Then {
     End {
         /// Its state from now on.
         state: TaskState,
-        /// Whether an optional step failed.
-        degraded: bool,
     },
 }
 

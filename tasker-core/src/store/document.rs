@@ -20,8 +20,12 @@ pub enum Collection {
     System,
     /// Something that needs a person; the key says what, so that it is raised once.
     Escalation,
-    /// A task that is to be looked at when its time has come; the key is its id.
+    /// A task that is to be looked at when its time has come; the key is its id. Or something that is
+    /// to be looked at because it has changed; the key begins with the task's id, or is that of the
+    /// escalation.
     Alarm,
+    /// A sink for escalations that workers have; the key is its name.
+    Sink,
 }
 
 /// A collection that this version of Tasker does not know.
@@ -122,7 +126,7 @@ pub struct DocumentsWritten {
 
 impl Collection {
     /// All collections.
-    pub const ALL: [Self; 3] = [Self::System, Self::Escalation, Self::Alarm];
+    pub const ALL: [Self; 4] = [Self::System, Self::Escalation, Self::Alarm, Self::Sink];
 
     /// The name in databases.
     pub const fn as_str(self) -> &'static str {
@@ -130,6 +134,7 @@ impl Collection {
             Self::System => "system",
             Self::Escalation => "escalation",
             Self::Alarm => "alarm",
+            Self::Sink => "sink",
         }
     }
 }

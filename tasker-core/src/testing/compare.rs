@@ -340,8 +340,12 @@ impl Pair<'_> {
 
     async fn find_all(&mut self) -> Result<(), Difference> {
         let states = TaskState::ALL.map(Some).into_iter().chain([None]);
-        for (state, name) in states.flat_map(|it| [(it, Some("order".to_owned())), (it, None)]) {
-            let mut query = TaskQuery { name, state, limit: 3, ..TaskQuery::default() };
+        let filters = states.flat_map(|state| {
+            let order = || Some("order".to_owned());
+            [(state, order(), None), (state, None, None), (state, None, Some(true))]
+        });
+        for (state, name, degraded) in filters.chain([(None, None, Some(false))]) {
+            let mut query = TaskQuery { name, state, degraded, limit: 3, ..TaskQuery::default() };
             loop {
                 let store = self.handle();
                 let expected = self.reference.find(query.clone()).await?;

@@ -195,6 +195,7 @@ macro_rules! store_conformance {
             queue_releases: "All but `Keep` make the version one higher, take the task from its owner and withdraw its offers.",
             queue_waits_and_routes: "It is queued and may be claimed after a while.",
             a_held_task_waits_for_a_person: "It waits for a person: it is in no queue and has not ended.",
+            a_task_is_degraded_as_soon_as_it_is_said: "Whether the task goes on, or has ended, without something that was asked of it. `None`: as before.",
             end_leaves_the_queue: "It has ended: it is in no queue any more.",
             an_operator_takes_a_task_from_its_owner: "Take the task from its owner (who is told by `News::Revoked` unless it is the author).",
             an_operator_assumes_that_nothing_moved: "Nobody has claimed, released, finished or operated on the task since it was read.",
@@ -246,6 +247,7 @@ macro_rules! store_conformance {
             load_is_consistent: "One task with its whole history, as one consistent snapshot.",
             find_is_newest_first_and_pages: "Tasks by type and state, newest first, a page at a time.",
             find_filters: "Tasks by type and state.",
+            find_knows_what_is_degraded: "Only tasks that are degraded, or only those that are not.",
             find_knows_every_state: "Only tasks in this state.",
             find_limits_its_pages: "At most this many; 0 means 100, and no page is longer than 1,000.",
             times_do_not_run_backwards: "When it was recorded, by the store's clock.",
@@ -264,8 +266,9 @@ macro_rules! store_conformance {
             pages_of_documents_are_limited: "At most this many; 0 means 100, and no page is longer than 1,000.",
         }
         incidents {
-            an_escalation_is_written_with_its_change: "The escalations of a change that is applied are written with it.",
-            a_conflict_raises_nothing: "The escalations of a change that is applied are written with it.",
+            an_escalation_is_written_with_its_change: "The documents of a change that is applied are written with it.",
+            a_notice_is_written_with_its_change: "The documents of a change that is applied are written with it; those that exist stay as they are.",
+            a_conflict_raises_nothing: "The documents of a change that is applied are written with it.",
             an_escalation_that_stands_stays_as_it_is: "Those that exist stay as they are.",
             an_alarm_is_written_with_its_task: "The alarm of a task is written with it.",
             a_repeated_submission_has_no_alarm: "The alarm of a task is written with it; a task whose idempotency key is taken is not stored.",

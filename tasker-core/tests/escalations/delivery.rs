@@ -168,23 +168,55 @@ async fn several_workers_tell_it_once() {
 #[tokio::test(start_paused = true)]
 async fn a_sink_that_one_worker_lacks_is_told_by_one_that_has_it() {
     let store = memory();
-    let pager = Pager::new("pager", Mood::Fails(1));
-    let chat = Pager::new("chat", Mood::Well);
+    let (chat, pager) = (Pager::new("chat", Mood::Well), Pager::new("pager", Mood::Well));
+    let with = tasker(&store, &[&pager]).worker().start();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let tasker = tasker(&store, &[&chat]);
+    let without = tasker.worker().start();
+    for told in 1..=20 {
+        let began = Instant::now();
+        submit(&tasker, "shop/order").await;
+        pager.is_told(told).await;
+        let soon = Duration::from_secs(11);
+        assert!(began.elapsed() <= soon, "with the next sign of life: {:?}", began.elapsed());
+        chat.is_told(told).await;
+    }
+    tokio::time::sleep(LONG).await;
+    assert_eq!((chat.times(), pager.times()), (20, 20));
+    with.shutdown(LONG).await;
+    without.shutdown(LONG).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_no_worker_has_is_named_and_then_forgotten() {
+    let store = memory();
+    let (chat, pager) = (Pager::new("chat", Mood::Well), Pager::new("pager", Mood::Well));
     let with = tasker(&store, &[&chat, &pager]);
     let worker = with.worker().start();
-    submit(&with, "shop/order").await;
-    pager.is_told(1).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     worker.shutdown(LONG).await;
-    let without = tasker(&store, &[&chat]).worker().start();
-    tokio::time::sleep(Duration::from_secs(3600)).await;
-    without.shutdown(LONG).await;
-    assert_eq!((chat.times(), pager.times()), (1, 1));
-    let delivery = only(&with).await.deliveries["pager"].clone();
-    assert!(delivery.last_error.unwrap().contains("no sink of this name"));
+    let tasker = tasker(&store, &[&chat]);
+    let without = tasker.worker().start();
+    submit(&tasker, "shop/order").await;
+    tokio::time::sleep(Duration::from_secs(3 * 3600)).await;
+    let waiting = only(&tasker).await.deliveries["pager"].clone();
+    let words = waiting.last_error.as_deref();
+    assert_eq!(words, Some("no worker that looked has a sink of this name"));
+    assert!(waiting.attempts == 0 && waiting.next_at.is_some(), "{waiting:?}");
+    assert_eq!((chat.times(), pager.times()), (1, 0));
+    // Within an hour of its return.
     let worker = with.worker().start();
-    tokio::time::sleep(Duration::from_secs(3600)).await;
-    assert_eq!((chat.times(), pager.times()), (1, 2));
+    let began = Instant::now();
+    pager.is_told(1).await;
+    assert!(began.elapsed() <= Duration::from_secs(3610), "{:?}", began.elapsed());
     worker.shutdown(LONG).await;
+
+    tokio::time::sleep(LONG + Duration::from_secs(6 * 3600)).await;
+    submit(&tasker, "shop/order").await;
+    chat.is_told(2).await;
+    let found = all(&tasker).await;
+    assert_eq!(found[0].deliveries.keys().collect::<Vec<_>>(), ["chat"]);
+    without.shutdown(LONG).await;
 }
 
 #[tokio::test(start_paused = true)]

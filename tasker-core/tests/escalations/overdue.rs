@@ -67,6 +67,8 @@ async fn a_task_that_nobody_runs_is_told_and_so_is_a_paused_one() {
         rows: Vec::new(),
         offers: Vec::new(),
         then: Then::Hold { state: TaskState::Paused },
+        degraded: None,
+        review: false,
     };
     let author = Author::Operator("ada".to_owned());
     store.commit(&author, vec![pause]).await.unwrap();

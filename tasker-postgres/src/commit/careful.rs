@@ -81,7 +81,8 @@ async fn read<'a>(
 ) -> Result<Option<(i64, Board<'a>)>, Fault> {
     // Settling an offered step leaves the task's own row alone; the offer's is locked.
     let only_settles = |change: &TaskChange| {
-        matches!(change.assumes, Assumption::OfferHeld { .. }) && change.then == Then::Keep
+        let by_holder = matches!(change.assumes, Assumption::OfferHeld { .. });
+        by_holder && change.then == Then::Keep && change.degraded.is_none()
     };
     let tasks_of = |settling: bool| -> BTreeSet<TaskId> {
         let changes = changes.iter().filter(|change| only_settles(change) == settling);

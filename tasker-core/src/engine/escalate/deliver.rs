@@ -10,7 +10,7 @@ use tracing::{error, warn};
 use super::super::Core;
 use super::super::mail::StoreClock;
 use super::super::patience::Patience;
-use crate::escalation::{CLAIM_LEASE, Escalation, EscalationSink, Record};
+use crate::escalation::{CLAIM_LEASE, Escalation, EscalationSink, Record, Told};
 use crate::store::{Applied, Collection, Document, DocumentQuery, StoreError};
 
 /// How long a sink may take: half a claim, so that there is time to record it.
@@ -52,7 +52,7 @@ pub(super) async fn run(core: Arc<Core>, claimed: Claimed, clock: StoreClock) ->
         if let Err(error) = &outcome {
             warn!(%error, sink, key = document.key, "an escalation was not delivered");
         }
-        outcomes.push((sink, outcome));
+        outcomes.push(Told { sink, of: escalation.state, outcome });
     }
     settle(&core, record, document, &outcomes, clock).await
 }
@@ -69,15 +69,15 @@ async fn settle(
     core: &Core,
     mut record: Record,
     mut document: Document,
-    outcomes: &[(&str, Result<(), String>)],
+    outcomes: &[Told<'_>],
     clock: StoreClock,
 ) -> Option<Duration> {
     let store = &core.shared.store;
     let mut patience = Patience::new();
     loop {
         let now = clock.now();
-        for (sink, outcome) in outcomes {
-            record.told(&document.key, sink, outcome.clone(), now);
+        for told in outcomes {
+            record.told(&document.key, told, now);
         }
         let change = record.replaces(&document, now).ok()?;
         let due_in = change.put.as_ref().and_then(|put| put.due_in);

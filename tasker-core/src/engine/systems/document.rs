@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tracing::{info, warn};
@@ -11,7 +10,7 @@ use tracing::{info, warn};
 use super::{StoreClock, System, Systems};
 use crate::Json;
 use crate::breaker::{Breaker, Call, Cause, SystemPolicy};
-use crate::escalation::Incident;
+use crate::escalation::{Incident, notice};
 use crate::history::Failure;
 use crate::store::{
     Applied, Collection, Content, Document, DocumentChange, DocumentQuery, StateStore, StoreError,
@@ -159,6 +158,9 @@ impl System {
             let answer = change(&mut after, now);
             let next = version.map_or(1, |version| version + 1);
             let raised = escalation(&self.name, next, &before, &after);
+            if raised.is_some() {
+                after.note_raised(next);
+            }
             // If it is open now, whoever opened it raised the same.
             let again = |key: &String| raised.as_ref().is_some_and(|raised| raised.key == *key);
             let retracted = orphan.take().filter(|key| !before.is_open() && !again(key));
@@ -167,6 +169,7 @@ impl System {
                 writes.push(self.put(&after, version));
             }
             writes.extend(retracted.map(retract));
+            writes.extend(over(&self.name, &before, &after));
             orphan = raised.as_ref().map(|raised| raised.key.clone());
             writes.extend(raised);
             if writes.is_empty() {
@@ -277,11 +280,18 @@ fn escalation(
     let cause = after.cause().filter(|_| !before.is_open())?;
     let (Cause::Failures { .. }, Some(since)) = (cause, after.since()) else { return None };
     let (system, reason) = (system.to_owned(), cause.to_string());
-    let key = format!("system/{system}/{version}");
-    let body = Json::of(&Incident::BreakerOpened { system, since, reason }).ok()?;
-    let put = Content { state: "open".to_owned(), due_in: Some(Duration::ZERO), body };
-    let collection = Collection::Escalation;
-    Some(DocumentChange { collection, key, expects: None, put: Some(put) })
+    let key = key(&system, version);
+    Some(Incident::BreakerOpened { system, since, reason }.raise(key))
+}
+
+fn key(system: &str, version: u64) -> String {
+    format!("system/{system}/{version}")
+}
+
+/// What is written with the change that ends what was raised: a notice under the same key.
+fn over(system: &str, before: &Breaker, after: &Breaker) -> Option<DocumentChange> {
+    let raised = before.raised().filter(|_| after.raised() != before.raised())?;
+    Some(notice(key(system, raised)))
 }
 
 fn retract(key: String) -> DocumentChange {

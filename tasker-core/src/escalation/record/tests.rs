@@ -62,12 +62,13 @@ fn operator() -> Operator {
 
 proptest! {
     #[test]
-    fn an_open_escalation_is_due_until_everybody_has_it(
+    fn an_escalation_is_due_until_everybody_has_it(
         happenings in proptest::collection::vec(happening(), 0..60),
     ) {
         let mut now = Timestamp::UNIX_EPOCH;
         let mut document = raised(now);
-        let mut delivered: BTreeSet<String> = BTreeSet::new();
+        // Who has heard that it was raised, and that it is resolved.
+        let mut delivered: BTreeSet<(String, bool)> = BTreeSet::new();
         // Until when a sink is another worker's.
         let mut claims: BTreeMap<String, Timestamp> = BTreeMap::new();
         let mut seen: Option<SeenTo> = None;
@@ -80,14 +81,20 @@ proptest! {
                     continue;
                 }
                 Happening::Look { sinks, ends } => {
-                    let claimed = record.claim("key", &sinks, now);
+                    let (of, tried) = (record.state(), record.deliveries.clone());
+                    let is_over = of == EscalationState::Resolved;
+                    let known = [SINKS[0].to_owned()];
+                    let looks = Sinks { own: &sinks, known: &known };
+                    let claimed = record.claim(&document, &looks, now);
                     for sink in &claimed {
                         prop_assert!(sinks.contains(&sink.as_str()));
-                        prop_assert!(!delivered.contains(sink), "{sink} has it");
+                        prop_assert!(!delivered.contains(&(sink.clone(), is_over)), "{sink} has it");
+                        let tried = tried.get(sink).is_some_and(|it| it.attempts > 0);
+                        prop_assert!(tried || !is_over, "{sink} knows of nothing");
                         prop_assert!(claims.get(sink).is_none_or(|until| *until <= now));
                         claims.insert(sink.clone(), now.checked_add(CLAIM_LEASE).unwrap());
                     }
-                    if record.state() != EscalationState::Open {
+                    if of == EscalationState::Acknowledged {
                         prop_assert!(claimed.is_empty());
                     }
                     for (sink, ends) in SINKS.into_iter().zip(ends.unwrap_or_default()) {
@@ -95,10 +102,10 @@ proptest! {
                             continue;
                         }
                         let outcome = if ends { Ok(()) } else { Err("no\0pe".to_owned()) };
-                        record.told("key", sink, outcome, now);
+                        record.told("key", &Told { sink, of, outcome }, now);
                         claims.remove(sink);
                         if ends {
-                            delivered.insert(sink.to_owned());
+                            delivered.insert((sink.to_owned(), is_over));
                         }
                     }
                 }
@@ -118,10 +125,16 @@ proptest! {
             }
             seen = escalation.resolved.clone();
             let deliveries = &escalation.deliveries;
-            let all_have_it =
-                !deliveries.is_empty() && deliveries.values().all(|it| it.delivered_at.is_some());
-            let open = escalation.state == EscalationState::Open;
-            prop_assert_eq!(document.due_at.is_some(), open && !all_have_it);
+            let owed = match escalation.state {
+                EscalationState::Open => {
+                    deliveries.is_empty() || deliveries.values().any(|it| it.delivered_at.is_none())
+                }
+                EscalationState::Acknowledged => false,
+                EscalationState::Resolved => {
+                    deliveries.values().any(|it| it.attempts > 0 && it.resolved_at.is_none())
+                }
+            };
+            prop_assert_eq!(document.due_at.is_some(), owed);
             if let Some(due) = document.due_at {
                 prop_assert!(due <= now.checked_add(Duration::from_secs(3600)).unwrap());
             }
@@ -134,11 +147,14 @@ proptest! {
 #[test]
 fn waits_grow_to_an_hour_and_no_further() {
     let mut now = Timestamp::UNIX_EPOCH;
-    let mut record = Record::read(&raised(now)).unwrap();
+    let document = raised(now);
+    let mut record = Record::read(&document).unwrap();
     let mut waits = Vec::new();
     for _ in 0..20 {
-        assert_eq!(record.claim("key", &["pager"], now), ["pager"]);
-        record.told("key", "pager", Err("busy".to_owned()), now);
+        let sinks = Sinks { own: &["pager"], known: &[] };
+        assert_eq!(record.claim(&document, &sinks, now), ["pager"]);
+        let (of, outcome) = (EscalationState::Open, Err("busy".to_owned()));
+        record.told("key", &Told { sink: "pager", of, outcome }, now);
         let wait = record.due_in(now).unwrap();
         waits.push(wait);
         now = now.checked_add(wait).unwrap();

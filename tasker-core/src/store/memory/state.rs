@@ -203,7 +203,7 @@ impl State {
         if self.guards.unique && !new {
             return Applied::Conflict;
         }
-        let escalations = change.escalations();
+        let documents = change.documents();
         let mut recorded = Vec::new();
         for row in change.rows {
             let row = Recorded { at: now, author: author.clone(), transition: row };
@@ -229,7 +229,10 @@ impl State {
             task.offers.insert(step, Offer { offer, holder: None });
             self.offers.entry(route).or_default().insert((change.task, step));
         }
-        for raised in escalations {
+        if let (Some(degraded), Some(task)) = (change.degraded, self.tasks.get_mut(&change.task)) {
+            task.degraded = degraded;
+        }
+        for raised in documents {
             // One that was raised before stays as it is.
             self.write_document(raised, now);
         }
@@ -251,13 +254,12 @@ impl State {
                     task.ended_at = None;
                 }
             }
-            Then::End { state, degraded } => {
+            Then::End { state } => {
                 self.leave_owner(change.task, worker);
                 self.dequeue(change.task);
                 if let Some(task) = self.tasks.get_mut(&change.task) {
                     let ended_so = task.ended_at.filter(|_| task.state == state);
                     task.state = state;
-                    task.degraded = degraded;
                     task.ended_at = Some(ended_so.unwrap_or(now));
                 }
             }
@@ -429,6 +431,7 @@ impl State {
             query.namespace.as_ref().is_none_or(|name| *name == of.namespace)
                 && query.name.as_ref().is_none_or(|name| *name == of.name)
                 && query.state.is_none_or(|state| state == task.state)
+                && query.degraded.is_none_or(|degraded| degraded == task.degraded)
         };
         let newest_first = self.tasks.iter().rev();
         let page = newest_first

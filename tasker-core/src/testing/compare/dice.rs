@@ -63,6 +63,8 @@ impl Dice {
                 rows,
                 offers: Vec::new(),
                 then: Then::Keep,
+                degraded: None,
+                review: self.chance(20),
             };
         }
         let mut offers = Vec::new();
@@ -71,7 +73,9 @@ impl Dice {
             let route = Route::to_handler(&task.template, "charge");
             offers.push(NewOffer { step, seq, route, needs: vec![self.step()] });
         }
-        TaskChange { task: task.id, assumes, rows, offers, then: self.then(task) }
+        let (then, review) = (self.then(task), self.chance(20));
+        let degraded = self.chance(20).then(|| self.chance(50));
+        TaskChange { task: task.id, assumes, rows, offers, then, degraded, review }
     }
 
     /// A change of a document; what it expects may be false.
@@ -79,7 +83,7 @@ impl Dice {
         let document = self.pick(&known.iter().collect::<Vec<_>>()).filter(|_| self.chance(70));
         let (collection, key, version) = match document {
             Some(it) => (it.collection, it.key.clone(), Some(it.version)),
-            None => (Collection::ALL[self.below(3)], ["a", "b"][self.below(2)].to_owned(), None),
+            None => (Collection::ALL[self.below(4)], ["a", "b"][self.below(2)].to_owned(), None),
         };
         let expects = match self.below(6) {
             0 => None,
@@ -158,7 +162,7 @@ impl Dice {
                     TaskState::Compensated,
                     TaskState::ResolvedManually,
                 ];
-                Then::End { state: states[self.below(5)], degraded: self.chance(30) }
+                Then::End { state: states[self.below(5)] }
             }
             _ => Then::Keep,
         }

@@ -243,7 +243,8 @@ pub(super) async fn end_leaves_the_queue(handles: Handles) {
         [(TaskState::Complete, true), (TaskState::Complete, false), (TaskState::Error, false)]
     {
         let task = owned(store, worker, &template).await;
-        let ends = change(&task, vec![completed(FIRST, 1)], Then::End { state, degraded });
+        let ends = change(&task, vec![completed(FIRST, 1)], end(state));
+        let ends = TaskChange { degraded: Some(degraded), ..ends };
         let committed = store.commit(&by(worker), vec![ends.clone()]).await.unwrap();
         let Committed::Changes { now, .. } = committed else { panic!("{committed:?}") };
         let stored = load(store, task.id).await;
@@ -257,6 +258,45 @@ pub(super) async fn end_leaves_the_queue(handles: Handles) {
     apply(store, &operator(), operated(&free, Vec::new(), end(TaskState::Cancelled))).await;
     let work = claim_of(store, worker, &template, 5).await;
     assert!(work.tasks.is_empty() && work.news.is_empty() && work.next_in.is_none(), "{work:?}");
+}
+
+pub(super) async fn a_task_is_degraded_as_soon_as_it_is_said(handles: Handles) {
+    let (store, template) = (&*handles.here, template("degraded"));
+    let worker = living(store).await;
+    let wake_in = Duration::ZERO;
+    let queued = Then::Queue { state: TaskState::InProgress, wake_in, route: Route::of(&template) };
+    let held = Then::Hold { state: TaskState::Paused };
+    for then in [Then::Keep, queued, held, end(TaskState::Complete)] {
+        let task = owned(store, worker, &template).await;
+        let is = async |degraded, scene: &str| {
+            let stored = load(&*handles.there, task.id).await;
+            assert_eq!(stored.degraded, degraded, "{then:?}, {scene}");
+            stored
+        };
+        is(false, "before").await;
+        let ends = change(&task, vec![completed(FIRST, 1)], then.clone());
+        let moved = u64::from(then != Then::Keep);
+        apply(store, &by(worker), TaskChange { degraded: Some(true), ..ends }).await;
+        let stored = is(true, "said").await;
+        assert_eq!(stored.version, task.version + moved);
+        assert_eq!(stored.owner.is_some(), then == Then::Keep);
+        let as_before = operated(&stored, Vec::new(), end(TaskState::Complete));
+        apply(store, &operator(), as_before).await;
+        let stored = is(true, "as before").await;
+        let not_any_more = operated(&stored, Vec::new(), end(TaskState::Complete));
+        apply(store, &operator(), TaskChange { degraded: Some(false), ..not_any_more }).await;
+        is(false, "not any more").await;
+    }
+    // Among others, and without a row.
+    let tasks = [owned(store, worker, &template).await, owned(store, worker, &template).await];
+    let marks = TaskChange { degraded: Some(true), ..change(&tasks[0], Vec::new(), Then::Keep) };
+    let stale = TaskChange { assumes: Assumption::Owned { version: 99 }, ..marks.clone() };
+    let other = change(&tasks[1], vec![completed(FIRST, 1)], Then::Keep);
+    let applied = commit(store, &by(worker), vec![other, stale, marks]).await;
+    assert_eq!(applied, [Applied::Yes, Applied::Conflict, Applied::Yes]);
+    let degraded =
+        [load(store, tasks[0].id).await.degraded, load(store, tasks[1].id).await.degraded];
+    assert_eq!(degraded, [true, false]);
 }
 
 pub(super) async fn an_operator_takes_a_task_from_its_owner(handles: Handles) {

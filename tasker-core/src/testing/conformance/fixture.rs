@@ -166,7 +166,8 @@ pub(super) fn cancelled(seq: u32) -> Transition {
 /// A change of a task that its owner made.
 pub(super) fn change(task: &StoredTask, rows: Vec<Transition>, then: Then) -> TaskChange {
     let assumes = Assumption::Owned { version: task.version };
-    TaskChange { task: task.id, assumes, rows, offers: Vec::new(), then }
+    let (offers, degraded, review) = (Vec::new(), None, false);
+    TaskChange { task: task.id, assumes, rows, offers, then, degraded, review }
 }
 
 /// A change of a task that an operator made.
@@ -180,7 +181,7 @@ pub(super) fn queue(template: &TaskTemplate, wake_in: Duration) -> Then {
 }
 
 pub(super) fn end(state: TaskState) -> Then {
-    Then::End { state, degraded: false }
+    Then::End { state }
 }
 
 /// An offer of the first row of a step.
@@ -202,7 +203,8 @@ pub(super) fn offering(task: &StoredTask, offers: Vec<NewOffer>) -> TaskChange {
 pub(super) fn settlement(task: TaskId, step: StepIndex) -> TaskChange {
     let assumes = Assumption::OfferHeld { step, seq: 1 };
     let rows = vec![completed(step, 1)];
-    TaskChange { task, assumes, rows, offers: Vec::new(), then: Then::Keep }
+    let (offers, degraded, review) = (Vec::new(), None, false);
+    TaskChange { task, assumes, rows, offers, then: Then::Keep, degraded, review }
 }
 
 pub(super) async fn commit(

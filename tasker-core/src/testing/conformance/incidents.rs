@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::Handles;
 use super::fixture::{
-    FIRST, LONG, SECOND, THIRD, apply, beat, by, change, claim, commit, completed, end, helpers,
-    keyed, living, load, lose, new_task, offer, operated, operator, owned, page, put, read, refuse,
-    request, settlement, template, until, write,
+    FIRST, LONG, SECOND, THIRD, apply, beat, by, cancelled, change, claim, commit, completed, end,
+    helpers, keyed, living, load, lose, new_task, offer, operated, operator, owned, page, put,
+    read, refuse, request, settlement, template, until, write,
 };
 use crate::history::{AfterFailure, Failure, FailureClass, Occurrence, Transition};
 use crate::store::{
@@ -26,13 +26,13 @@ fn failed(step: StepIndex, seq: u32) -> Transition {
 
 /// The documents that a change raises, as they are stored.
 async fn raised(store: &dyn StateStore, change: &TaskChange) -> Vec<Document> {
-    let keys = change.escalations().into_iter().map(|raised| raised.key).collect();
+    let keys = change.documents().into_iter().map(|raised| raised.key).collect();
     read(store, DocumentQuery::Keys { collection: Collection::Escalation, keys }).await
 }
 
 /// Whether what is stored is what a change raises.
 fn same(stored: &[Document], change: &TaskChange) -> bool {
-    let raised = change.escalations();
+    let raised = change.documents();
     let pairs = raised.iter().filter_map(|raised| {
         let stored = stored.iter().find(|stored| stored.key == raised.key)?;
         Some((raised.put.as_ref()?, stored))
@@ -77,6 +77,42 @@ pub(super) async fn an_escalation_is_written_with_its_change(handles: Handles) {
     assert_eq!(page(store, Collection::Escalation, None, None, 0).await.len(), 6, "and no other");
 }
 
+pub(super) async fn a_notice_is_written_with_its_change(handles: Handles) {
+    let (store, template) = (&*handles.here, template("noticed"));
+    let (owner, helper) = (living(store).await, living(store).await);
+    let (task, other) =
+        (owned(store, owner, &template).await, owned(store, owner, &template).await);
+    let noticed = |change| TaskChange { review: true, ..change };
+    // Alone, among others and with an escalation, without a row, by a helper, and by an operator.
+    let alone = noticed(change(&task, vec![completed(FIRST, 1)], Then::Keep));
+    apply(store, &by(owner), alone).await;
+    let fails = noticed(change(&task, vec![failed(SECOND, 1)], Then::Keep));
+    let plain = change(&other, vec![completed(FIRST, 1)], Then::Keep);
+    assert_eq!(commit(store, &by(owner), vec![plain, fails]).await, [Applied::Yes; 2]);
+    let offers = vec![offer(&template, THIRD, &[])];
+    apply(store, &by(owner), TaskChange { offers, ..change(&task, Vec::new(), Then::Keep) }).await;
+    claim(store, request(helper, &[helpers(&template)], 0, 1)).await;
+    apply(&*handles.there, &by(helper), noticed(settlement(task.id, THIRD))).await;
+    apply(store, &by(owner), noticed(change(&task, Vec::new(), end(TaskState::Complete)))).await;
+    let cancels = noticed(operated(&other, vec![cancelled(1)], end(TaskState::Cancelled)));
+    apply(&*handles.there, &operator(), cancels.clone()).await;
+    refuse(store, &operator(), cancels).await;
+
+    let mut found = page(&*handles.there, Collection::Alarm, None, None, 0).await;
+    found.sort_by(|one, other| one.key.cmp(&other.key));
+    let keys: Vec<_> = found.iter().map(|document| document.key.clone()).collect();
+    let mut expected: Vec<_> =
+        ["0/1", "1/1", "2/1"].iter().map(|row| format!("{}/{row}", task.id)).collect();
+    expected.extend([format!("{}/{}", task.id, task.version), format!("{}/-/1", other.id)]);
+    expected.sort();
+    assert_eq!(keys, expected);
+    assert!(
+        found.iter().all(|it| it.version == 1 && it.due_at.is_some()),
+        "due at once: {found:?}"
+    );
+    assert_eq!(page(store, Collection::Escalation, None, None, 0).await.len(), 1);
+}
+
 pub(super) async fn a_conflict_raises_nothing(handles: Handles) {
     let (store, template) = (&*handles.here, template("refused"));
     let (worker, dead) = (living(store).await, living(store).await);
@@ -108,7 +144,7 @@ pub(super) async fn an_escalation_that_stands_stays_as_it_is(handles: Handles) {
             true => (by(worker), change(&task, rows, end(TaskState::Error))),
             false => (operator(), operated(&task, rows, end(TaskState::Error))),
         };
-        let key = fails.escalations()[0].key.clone();
+        let key = fails.documents()[0].key.clone();
         let seen_to = put(Collection::Escalation, &key, None, "acknowledged");
         assert_eq!(write(&*handles.there, vec![seen_to]).await, [Applied::Yes]);
         let before = raised(store, &fails).await;

@@ -8,7 +8,7 @@ use super::fixture::{
     FIRST, LONG, THIRD, apply, by, change, completed, end, ids, living, load, new_task, operated,
     operator, owned, queue, queued, template, until,
 };
-use crate::store::{StateStore, TaskQuery, Then};
+use crate::store::{StateStore, TaskChange, TaskQuery, Then};
 use crate::{StepTemplate, TaskId, TaskState, TaskTemplate};
 
 pub(super) async fn load_of_nothing_is_none(handles: Handles) {
@@ -106,8 +106,8 @@ pub(super) async fn find_filters(handles: Handles) {
     let waiting = queued(store, &a).await;
     let running = owned(store, worker, &b).await;
     let ended = owned(store, worker, &c).await;
-    let then = Then::End { state: TaskState::Complete, degraded: true };
-    apply(store, &by(worker), change(&ended, Vec::new(), then)).await;
+    let ends = change(&ended, Vec::new(), end(TaskState::Complete));
+    apply(store, &by(worker), TaskChange { degraded: Some(true), ..ends }).await;
     let query = |namespace: Option<&str>, name: Option<&str>, state| TaskQuery {
         namespace: namespace.map(str::to_owned),
         name: name.map(str::to_owned),
@@ -133,6 +133,45 @@ pub(super) async fn find_filters(handles: Handles) {
     assert_eq!(line.task_type, "two/x@0.1.0");
     assert_eq!((line.state, line.degraded), (TaskState::Complete, true));
     assert_eq!((line.created_at, line.ended_at), (stored.created_at, stored.ended_at));
+}
+
+pub(super) async fn find_knows_what_is_degraded(handles: Handles) {
+    let (store, template) = (&*handles.here, template("degraded"));
+    let worker = living(store).await;
+    let mut stored = Vec::new();
+    for nr in 0..12 {
+        let task = owned(store, worker, &template).await;
+        let states = [None, Some(TaskState::Complete), Some(TaskState::Error)];
+        let (state, degraded) = (states[nr % 3], nr % 2 == 0);
+        let ends = change(&task, vec![completed(FIRST, 1)], state.map_or(Then::Keep, end));
+        let ends = TaskChange { degraded: degraded.then_some(true), ..ends };
+        apply(store, &by(worker), ends).await;
+        stored.insert(0, (task.id, state.unwrap_or(TaskState::InProgress), degraded));
+    }
+    for degraded in [true, false] {
+        let states = TaskState::ALL.map(Some).into_iter().chain([None]);
+        for state in states {
+            let fits = |it: &&(TaskId, TaskState, bool)| {
+                it.2 == degraded && state.is_none_or(|state| state == it.1)
+            };
+            let expected: Vec<_> = stored.iter().filter(fits).map(|(id, ..)| *id).collect();
+            let query = TaskQuery { state, degraded: Some(degraded), ..TaskQuery::default() };
+            assert_eq!(found(&*handles.there, query.clone()).await, expected, "{query:?}");
+            let query = TaskQuery { before: expected.first().copied(), ..query };
+            let rest = expected.get(1..).unwrap_or_default();
+            if !expected.is_empty() {
+                assert_eq!(found(store, query.clone()).await, rest, "{query:?}");
+            }
+        }
+        let name = |name: &str| TaskQuery {
+            name: Some(name.to_owned()),
+            degraded: Some(degraded),
+            limit: 4,
+            ..TaskQuery::default()
+        };
+        assert_eq!(found(store, name("degraded")).await.len(), 4);
+        assert_eq!(found(store, name("another")).await, []);
+    }
 }
 
 pub(super) async fn find_knows_every_state(handles: Handles) {

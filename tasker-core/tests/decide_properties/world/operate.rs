@@ -116,6 +116,8 @@ impl World {
         self.owner = Some(Owner::of(task));
         self.note_moves(Some(before));
         let (after, record) = (self.view(), record.after.clone());
+        self.stored.degraded = change.degraded.unwrap_or(self.stored.degraded);
+        assert_eq!(self.stored.degraded, after.degraded);
         match change.then {
             Then::Keep => panic!("an action takes the task from its owner"),
             Then::Queue { state, wake_in, .. } => {
@@ -130,10 +132,7 @@ impl World {
                 self.stored.version += 1;
                 self.stored.wake_at = None;
             }
-            Then::End { state, degraded } => {
-                assert_eq!(degraded, after.degraded);
-                self.end_task(state, degraded);
-            }
+            Then::End { state } => self.end_task(state),
         }
         self.owner = None;
         assert_eq!(record.state, self.state());

@@ -36,6 +36,8 @@ impl World {
         let begins = matches!(self.events.last(), Some(Event::UndoingBegun));
         let rows: Vec<_> = change.rows.into_iter().map(|row| self.recorded(row)).collect();
         self.record(&rows);
+        self.stored.degraded = change.degraded.unwrap_or(self.stored.degraded);
+        assert_eq!(self.stored.degraded, view.degraded, "{view:?}");
         let Some(owner) = &self.owner else { return };
         let busy = owner.is_busy();
         let parked = |step: usize| owner.parked.contains(&StepIndex(step as u32));
@@ -69,7 +71,7 @@ impl World {
                 }
                 self.queue(wake_in);
             }
-            Then::End { state, degraded } => {
+            Then::End { state } => {
                 let expected = match view.undoing {
                     _ if view.failed || quarantined => TaskState::Error,
                     true => TaskState::Compensated,
@@ -80,16 +82,14 @@ impl World {
                 assert!(undone, "it should have been compensated: {view:?}");
                 assert!(state == TaskState::Error || view.ended, "{view:?}");
                 assert!(!busy, "attempts in flight finish first");
-                assert_eq!(degraded, view.degraded, "{view:?}");
-                self.end_task(state, degraded);
+                self.end_task(state);
             }
         }
     }
 
-    pub(super) fn end_task(&mut self, state: TaskState, degraded: bool) {
+    pub(super) fn end_task(&mut self, state: TaskState) {
         let ended_so = self.stored.ended_at.filter(|_| self.state() == state);
         self.move_task(state);
-        self.stored.degraded = degraded;
         self.stored.ended_at = Some(ended_so.unwrap_or(self.stored.now));
         self.stored.wake_at = None;
         self.stored.version += 1;

@@ -1,0 +1,14 @@
+-- Tasks that are degraded, newest first: the literal lets a partial index serve.
+-- $1 namespace, $2 name, $3 state, $4 before, $5 how many, $6 is true
+SELECT
+    task.id, template.task_type, task.state, task.degraded, task.created_at, task.ended_at
+FROM {schema}.task
+JOIN {schema}.template ON template.key = task.template
+WHERE ($1::text IS NULL OR template.namespace = $1)
+    AND ($2::text IS NULL OR template.name = $2)
+    AND ($3::text IS NULL OR task.state = $3)
+    AND task.degraded
+    AND $6::boolean
+    AND task.id < coalesce($4::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+ORDER BY task.id DESC
+LIMIT $5
