@@ -11,6 +11,7 @@ mod change;
 mod document;
 pub mod memory;
 pub mod occasions;
+mod shared;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -10,6 +10,7 @@ pub mod compare;
 pub mod conformance;
 mod faulty;
 pub mod races;
+pub mod storm;
 mod workflow;
 
 pub use faulty::{FaultyStore, Loss};
