@@ -201,6 +201,8 @@ impl Desk {
             Err(error) => return Err(error),
         };
         let next_check = found.as_ref().and_then(|found| found.next_check);
+        // Nothing is kept of a task that is not stored any more.
+        let alarm = if found.is_some() { alarm } else { Alarm::default() };
         plan.changes.push(alarm.armed(task, Some(document.version), next_check));
         let raised = found.map(|found| found.raise).unwrap_or_default();
         plan.raises |= !raised.is_empty();

@@ -90,3 +90,32 @@ async fn a_delayed_task_has_its_time_from_when_it_may_start() {
     assert_eq!(sentences(&pager, began), [(1600, "step_overdue"), (4600, "task_overdue")]);
     worker.shutdown(Duration::ZERO).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_delayed_task_that_is_retried_is_not_overdue_by_its_delay() {
+    let store: Arc<dyn StateStore> = Arc::new(MemoryStore::new());
+    let pager = Pager::new("pager", Mood::Well);
+    let step = StepTemplate::new("charge").expected_within(Duration::from_secs(60));
+    let template = TaskTemplate::builder("order").deadline(Duration::from_secs(3600));
+    let template = template.step(step.retry(RetryPolicy::none()).timeout(LONG)).build().unwrap();
+    let charge = step_fn(|step: StepContext| async move {
+        match step.attempt() {
+            1 => Err(StepError::permanent("CARD_DECLINED", "the card was declined")),
+            _ => std::future::pending::<Result<(), _>>().await,
+        }
+    });
+    let workflow = Workflow::new(template).step("charge", charge);
+    let builder = Tasker::builder_on(store.clone()).register(workflow);
+    let tasker = builder.escalate_to(pager.clone()).build().unwrap();
+    let worker = tasker.worker().start();
+    let began = Instant::now();
+    let request = TaskRequest::new("order", &()).unwrap().delay(Duration::from_secs(10_000));
+    let id = tasker.submit(request).await.unwrap().id;
+    // Whoever looks whether it takes too long finds that it has ended.
+    tokio::time::sleep(Duration::from_secs(10_500)).await;
+    tasker.retry(id, &Operator::new("ada", "another card")).await.unwrap();
+    tokio::time::sleep(LONG / 2).await;
+    let told = [(10_000, "step_failed"), (10_560, "step_overdue"), (13_600, "task_overdue")];
+    assert_eq!(sentences(&pager, began), told);
+    worker.shutdown(Duration::ZERO).await;
+}
