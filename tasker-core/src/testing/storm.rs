@@ -14,6 +14,7 @@ mod workflows;
 mod world;
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -161,6 +162,8 @@ struct Storm {
     processes: Vec<Process>,
     /// Tasks that were submitted, by their numbers.
     tasks: Mutex<Vec<TaskId>>,
+    /// How long after their submission they were to start, where it was not at once.
+    delays: Mutex<BTreeMap<TaskId, Duration>>,
     /// What operators ordered, and what they were told.
     orders: Mutex<Vec<operators::Order>>,
     over: tokio_util::sync::CancellationToken,
@@ -189,6 +192,7 @@ impl Storm {
             world,
             ground,
             tasks: Mutex::default(),
+            delays: Mutex::default(),
             orders: Mutex::default(),
             over: tokio_util::sync::CancellationToken::new(),
         })
@@ -239,9 +243,8 @@ impl Storm {
             let input = workflows::Input { number, edited: 0 };
             let request = TaskRequest::new(kind, &input).unwrap();
             let mut request = request.idempotency_key(number.to_string());
-            if dice.chance(10) {
-                request = request.delay(self.pace.timeout);
-            }
+            let delay = self.pace.timeout * if dice.chance(15) { 5 } else { 0 };
+            request = request.delay(delay);
             if dice.chance(20) {
                 request = request.priority(Priority::High);
             }
@@ -257,6 +260,7 @@ impl Storm {
                     Ok(Err(error)) => panic!("seed {}: {error}", self.seed),
                 }
             };
+            self.delays.lock().unwrap_or_else(PoisonError::into_inner).insert(id, delay);
             self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(id);
             let wait = self.pace.storm / 2 / TASKS as u32;
             tokio::time::sleep(wait * dice.below(3) as u32).await;

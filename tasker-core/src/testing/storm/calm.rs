@@ -106,6 +106,12 @@ impl Storm {
         );
     }
 
+    /// The alarm that was set when a task was submitted.
+    fn alarm_of(&self, task: &StoredTask) -> Alarm {
+        let delays = self.delays.lock().unwrap();
+        Alarm { delay: delays.get(&task.id).copied().unwrap_or_default() }
+    }
+
     /// Waits until something is true of every task.
     async fn eventually(&self, what: &str, is_so: impl Fn(&StoredTask) -> bool) {
         let began = tokio::time::Instant::now();
@@ -149,10 +155,8 @@ impl Storm {
     /// What takes too long by now is raised, sooner or later.
     async fn eventually_raises_what_is_overdue(&self) {
         let tasks = self.stored().await;
-        let late = tasks.iter().flat_map(|task| overdue(task, Alarm::default()).raise);
-        // A task that was not to start at once may be late a little later.
-        let delayed = |key: &str| tasks.iter().any(|it| key.starts_with(&it.id.to_string()));
-        let late: Vec<_> = late.map(|(key, _)| key).filter(|key| delayed(key)).collect();
+        let late = tasks.iter().flat_map(|task| overdue(task, self.alarm_of(task)).raise);
+        let late: Vec<_> = late.map(|(key, _)| key).collect();
         self.eventually_documents(Collection::Escalation, |found| {
             let raised: BTreeSet<_> = found.iter().map(|it| it.key.as_str()).collect();
             let missing = late.iter().find(|key| !raised.contains(key.as_str()))?;
@@ -163,7 +167,8 @@ impl Storm {
 
     async fn check_documents(&self, tasks: &[StoredTask]) {
         self.eventually_documents(Collection::Alarm, |alarms| {
-            let alarm = alarms.first()?;
+            // That of a task that was to start later is kept, and never due.
+            let alarm = alarms.iter().find(|alarm| alarm.due_at.is_some())?;
             let task = tasks.iter().find(|task| task.id.to_string() == alarm.key);
             Some(format!("{alarm:?} is left of {task:#?}"))
         })
@@ -177,9 +182,18 @@ impl Storm {
                 }
             }
             let known = keys_of(task);
+            let begins = task.created_at + self.alarm_of(task).delay;
             for (key, document) in &found {
-                let about = Record::read(document).unwrap().incident.task();
-                if about == Some(task.id) && !known.iter().any(|it| it == key) {
+                let incident = Record::read(document).unwrap().incident;
+                if incident.task() != Some(task.id) {
+                    continue;
+                }
+                let in_time = match incident {
+                    Incident::TaskOverdue { deadline, .. } => begins + deadline,
+                    Incident::StepOverdue { expected_within, .. } => begins + expected_within,
+                    _ => task.created_at,
+                };
+                if document.created_at < in_time || !known.iter().any(|it| it == key) {
                     self.accuse(task, &format!("`{key}` was raised for nothing"));
                 }
             }

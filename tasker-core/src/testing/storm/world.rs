@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use super::Pace;
@@ -27,6 +28,8 @@ pub(super) struct World {
     books: Mutex<Books>,
     /// Requests that arrive after whoever sent them has given up.
     late: Mutex<JoinSet<()>>,
+    /// Where they are under way: who sent them may be dead.
+    network: Handle,
 }
 
 /// What was done and undone.
@@ -70,6 +73,7 @@ impl World {
             bank_is_down: AtomicBool::new(false),
             books: Mutex::default(),
             late: Mutex::default(),
+            network: Handle::current(),
         })
     }
 
@@ -179,10 +183,12 @@ impl World {
         }
         let (world, step) = (self.clone(), step.clone());
         let wait = Duration::from_millis(20 + 40 * u64::from(step.attempt()));
-        self.late.lock().unwrap_or_else(PoisonError::into_inner).spawn(async move {
+        let arrives = async move {
             tokio::time::sleep(wait).await;
             // Refused where it was undone meanwhile.
             let _ = world.take_effect(&step);
-        });
+        };
+        let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+        late.spawn_on(arrives, &self.network);
     }
 }
