@@ -13,7 +13,7 @@ async fn ground() -> Ground {
 
 #[test]
 fn everything_comes_to_its_end_after_a_storm() {
-    storm::paused(30, ground);
+    storm::paused(10, ground);
 }
 
 #[test]

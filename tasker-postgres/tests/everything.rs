@@ -28,5 +28,5 @@ async fn ground() -> Ground {
 
 #[test]
 fn everything_comes_to_its_end_after_a_storm() {
-    storm::real(3, ground);
+    storm::real(2, ground);
 }

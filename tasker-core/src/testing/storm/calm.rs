@@ -208,8 +208,8 @@ impl Storm {
 
     /// Whoever acted on a step that had failed has settled its escalation.
     fn check_settled(&self, task: &StoredTask, found: &BTreeMap<&str, &Document>) {
-        if self.forecast().faults {
-            // What was left open waits for a person.
+        if self.forecast().faults || !self.pace.is_paused {
+            // A store that was away, or slow, may have left it open for a person.
             return;
         }
         let snapshot = Snapshot::replay(task);

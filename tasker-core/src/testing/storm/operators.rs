@@ -53,8 +53,12 @@ impl Storm {
                     _ => self.act(&tasker, &operator, &mut dice).await,
                 }
             };
-            // Its process may die under it.
-            let _ = tokio::time::timeout(self.pace.timeout * 2, does).await;
+            if self.forecast().faults {
+                // Its process may die under it.
+                let _ = tokio::time::timeout(self.pace.timeout * 2, does).await;
+            } else {
+                does.await;
+            }
         }
     }
 
