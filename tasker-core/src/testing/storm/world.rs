@@ -178,7 +178,7 @@ impl World {
 
     /// Some requests arrive when nobody waits for them any more.
     fn arrives_late(self: &Arc<Self>, step: &StepContext) {
-        if step.attempt() % 2 == 0 {
+        if step.attempt().is_multiple_of(2) {
             return;
         }
         let (world, step) = (self.clone(), step.clone());
