@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tracing::warn;
 
 use super::{Operator, Tasker};
@@ -68,6 +68,9 @@ pub enum EscalateError {
 
 /// How often a document is written anew when others write it at the same time.
 const TRIES: usize = 16;
+
+/// An action is committed in less time than this.
+const SOON: SignedDuration = SignedDuration::from_secs(10);
 
 impl Tasker {
     /// Escalations, newest first, a page at a time.
@@ -217,6 +220,30 @@ impl Shared {
         if let Err(error) = self.until_first(|| self.try_set_alarm(task)).await {
             warn!(%error, task = %task.id, "nobody will be told if it takes too long");
         }
+    }
+
+    /// Before an operator's action: makes sure that somebody looks at the task soon after it, should
+    /// the process die, or the store be away, before its alarm is [set](Self::set_alarm).
+    ///
+    /// Who looks finds out when to look next, or that there is nothing to be seen.
+    pub(crate) async fn set_alarm_ahead(&self, task: &StoredTask) -> Result<(), StoreError> {
+        let mut limits = task.template.steps().iter().map(|step| step.expected_within);
+        if task.template.deadline().is_none() && limits.all(|limit| limit.is_none()) {
+            return Ok(());
+        }
+        let (collection, keys) = (Collection::Alarm, vec![task.id.to_string()]);
+        let found = self.store.read_documents(DocumentQuery::Keys { collection, keys }).await?;
+        let document = found.found.into_iter().next();
+        let due_at = document.as_ref().and_then(|document| document.due_at);
+        if due_at.is_some_and(|at| at.duration_since(found.now) <= SOON) {
+            return Ok(());
+        }
+        let alarm: Option<Alarm> = document.as_ref().and_then(|document| document.body.to().ok());
+        let expects = document.map(|document| document.version);
+        let soon = alarm.unwrap_or_default().armed(task.id, expects, Some(SOON.unsigned_abs()));
+        // If somebody else was quicker, it was to set it as well.
+        self.store.write_documents(vec![soon]).await?;
+        Ok(())
     }
 
     /// Tries anew as long as somebody else is quicker.

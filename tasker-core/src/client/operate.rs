@@ -131,6 +131,9 @@ impl Tasker {
             let mut snapshot = Snapshot::replay(&stored);
             let decided = decide::operate(&mut snapshot, &action, &order, stored.now)?;
             let Decision::Change(change) = decided else { return Ok(TaskStatus::of(&stored)) };
+            if !snapshot.state().is_terminal() {
+                self.shared.set_alarm_ahead(&stored).await?;
+            }
             let (rows, escalates) = (change.rows.clone(), change.escalates());
             match self.shared.store.commit(&author, vec![*change]).await? {
                 Committed::Changes { now, applied } if applied == [Applied::Yes] => {

@@ -1,6 +1,7 @@
 use tasker_core::history::Author;
 use tasker_core::store::{Assumption, Collection, DocumentQuery, TaskChange, Then};
-use tasker_core::{MemoryStore, Operator, TaskState};
+use tasker_core::testing::{FaultyStore, Loss};
+use tasker_core::{Action, MemoryStore, OperateError, Operator, TaskState};
 
 use super::*;
 
@@ -116,6 +117,32 @@ async fn a_delayed_task_that_is_retried_is_not_overdue_by_its_delay() {
     tasker.retry(id, &Operator::new("ada", "another card")).await.unwrap();
     tokio::time::sleep(LONG / 2).await;
     let told = [(10_000, "step_failed"), (10_560, "step_overdue"), (13_600, "task_overdue")];
+    assert_eq!(sentences(&pager, began), told);
+    worker.shutdown(Duration::ZERO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_alarm_is_not_lost_with_the_process_that_was_to_set_it() {
+    let memory = MemoryStore::new();
+    let store: Arc<dyn StateStore> = Arc::new(memory.clone());
+    let pager = Pager::new("pager", Mood::Well);
+    let here = tasker(&store, &[&pager]);
+    let worker = here.worker().start();
+    let began = Instant::now();
+    let id = submit(&here, "slow").await;
+    tokio::time::sleep(Duration::from_secs(4000)).await;
+    assert_eq!(alarms(&store).await, 0, "there was nothing more to look for");
+    let faulty = FaultyStore::new(memory);
+    let there = Tasker::builder(faulty.clone()).build().unwrap();
+    // The call after the one that carries it out is lost.
+    let carried_out = 4;
+    faulty.fail_call(carried_out + 1, Loss::OfCall);
+    let again = Action::RetryFrom { step: "wait".to_owned() };
+    let lost = there.operate(id, again, &Operator::new("ada", "again")).await.unwrap_err();
+    assert!(matches!(lost, OperateError::Store(_)), "{lost}");
+    assert_eq!(faulty.calls(), carried_out + 1);
+    tokio::time::sleep(LONG / 2).await;
+    let told = [(600, "step_overdue"), (3600, "task_overdue"), (4600, "step_overdue")];
     assert_eq!(sentences(&pager, began), told);
     worker.shutdown(Duration::ZERO).await;
 }
