@@ -70,7 +70,7 @@ pub enum EscalateError {
 const TRIES: usize = 16;
 
 /// An action is committed in less time than this.
-const SOON: SignedDuration = SignedDuration::from_secs(10);
+const SOON: SignedDuration = SignedDuration::from_secs(5);
 
 impl Tasker {
     /// Escalations, newest first, a page at a time.
