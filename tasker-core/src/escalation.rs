@@ -216,7 +216,7 @@ impl TaskChange {
 
 /// An alarm that is due at once: something about what its key begins with, or names, has changed.
 pub(crate) fn notice(key: String) -> DocumentChange {
-    let put = Some(Alarm::default().content(Duration::ZERO));
+    let put = Some(Alarm::default().content(Some(Duration::ZERO)));
     DocumentChange { collection: Collection::Alarm, key, expects: None, put }
 }
 

@@ -312,7 +312,8 @@ impl Snapshot {
         self.state
     }
 
-    /// Whether an optional step failed, a fallback took over, or an operator skipped a step.
+    /// Whether an optional step failed, a fallback took over, or an operator skipped a step; never
+    /// once it is cancelled.
     pub const fn degraded(&self) -> bool {
         self.degraded
     }

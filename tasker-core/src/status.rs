@@ -26,7 +26,7 @@ pub struct TaskStatus {
     /// Its state.
     pub state: TaskState,
     /// Whether an optional step failed, a fallback took over or an operator skipped a step; so far,
-    /// while it runs.
+    /// while it runs. Never of a cancelled task.
     pub degraded: bool,
     /// Its input, as an operator last edited it.
     pub context: Json,

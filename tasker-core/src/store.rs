@@ -11,6 +11,7 @@ mod change;
 mod document;
 pub mod memory;
 pub mod occasions;
+mod shared;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -144,7 +145,8 @@ impl NewTask {
     pub fn alarm(&self) -> Option<DocumentChange> {
         let limits = self.template.steps().iter().map(|step| step.expected_within);
         let first = limits.chain([self.template.deadline()]).flatten().min()?;
-        let put = Some(Alarm { delay: self.delay }.content(self.delay.saturating_add(first)));
+        let due_in = Some(self.delay.saturating_add(first));
+        let put = Some(Alarm { delay: self.delay }.content(due_in));
         let (collection, key) = (Collection::Alarm, self.id.to_string());
         Some(DocumentChange { collection, key, expects: None, put })
     }

@@ -9,7 +9,7 @@ use tasker_core::history::{
     AfterFailure, Author, Failure, FailureClass, Occurrence, Recorded, Transition,
 };
 use tasker_core::snapshot::Snapshot;
-use tasker_core::store::{StoredTask, TaskChange};
+use tasker_core::store::{StoredTask, TaskChange, Then};
 use tasker_core::{
     Action, Json, OnFailure, Priority, StepIndex, StepState, StepTemplate, TaskId, TaskState,
     TaskTemplate, Timestamp,
@@ -90,6 +90,19 @@ fn a_step_is_skipped_as_not_begun_only_if_what_it_waits_for_has_not_ended_meanwh
     let mut stored = task(OnFailure::Fail);
     let change = operate(&mut stored, &Action::SkipStep { step: step("first") });
     assert!(change.offers.is_empty(), "it may have begun, whatever ends");
+}
+
+#[test]
+fn a_cancelled_task_is_not_degraded_whatever_ended_meanwhile() {
+    let mut stored = task(OnFailure::Continue);
+    let change = operate(&mut stored, &Action::Cancel);
+    assert_eq!(change.then, Then::End { state: TaskState::Cancelled });
+    assert_eq!(change.degraded, Some(false), "whatever its owner says meanwhile");
+    // Its owner was quicker, which the change does not rule out.
+    record(&mut stored, vec![failed(FIRST)]);
+    assert!(!Snapshot::replay(&stored).degraded(), "as is stored");
+    operate(&mut stored, &Action::Compensate);
+    assert!(Snapshot::replay(&stored).degraded());
 }
 
 #[test]

@@ -91,6 +91,12 @@ impl Tasker {
         Ok(SystemStatus::of(name, &breaker))
     }
 
+    /// How many calls to systems this process thinks are under way.
+    #[cfg(feature = "testing")]
+    pub(crate) fn calls_under_way(&self) -> usize {
+        self.shared.systems.calls()
+    }
+
     pub(super) async fn explain(&self, task: TaskId) -> Result<Option<Why>, StoreError> {
         let Some(stored) = self.shared.store.load(task).await? else { return Ok(None) };
         let steps = stored.template.steps().iter();

@@ -153,7 +153,8 @@ fn carry_out(
         | TaskState::ResolvedManually => Then::End { state },
     };
     let rows = [vec![own], steps].concat();
-    let degraded = task.mark_degraded();
+    // What ends is said outright: an owner who was quicker may have put on record what is no more.
+    let degraded = task.mark_degraded().or(state.is_terminal().then_some(task.degraded()));
     TaskChange { task: task.id(), assumes, rows, offers, then, degraded, review }
 }
 

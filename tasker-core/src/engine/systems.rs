@@ -132,6 +132,12 @@ impl Systems {
         known.values().cloned().collect()
     }
 
+    /// How many calls are under way, or held to be.
+    #[cfg(feature = "testing")]
+    pub(crate) fn calls(&self) -> usize {
+        self.all().iter().map(|system| system.view().allowance.in_flight()).sum()
+    }
+
     /// So many steps run at once in this process: a system that may have so many calls has no limit.
     pub(super) fn set_slots(&self, slots: usize) {
         self.common.slots.store(slots, Ordering::Relaxed);

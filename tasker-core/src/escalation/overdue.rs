@@ -21,21 +21,25 @@ pub(crate) struct Alarm {
 }
 
 impl Alarm {
-    /// What the document of an alarm says that is due after a while.
-    pub(crate) fn content(self, due_in: Duration) -> Content {
+    /// What the document of an alarm says that is due after a while, if ever.
+    pub(crate) fn content(self, due_in: Option<Duration>) -> Content {
         // A duration always has a JSON form.
         let body = Json::of(&self).unwrap_or_else(|_| Json::null());
-        Content { state: "set".to_owned(), due_in: Some(due_in), body }
+        Content { state: "set".to_owned(), due_in, body }
     }
 
-    /// The change that arms the alarm of a task, or deletes it if there is nothing more to see.
+    /// The change that arms the alarm of a task, or puts it away if there is nothing more to see.
+    ///
+    /// It is deleted, unless the task was to start later: how much later is noted nowhere else, and
+    /// who puts the task back to work arms it anew.
     pub(crate) fn armed(
         self,
         task: TaskId,
         expects: Option<u64>,
         next_check: Option<Duration>,
     ) -> DocumentChange {
-        let put = next_check.map(|wait| self.content(wait));
+        let kept = next_check.is_some() || !self.delay.is_zero();
+        let put = kept.then(|| self.content(next_check));
         DocumentChange { collection: Collection::Alarm, key: task.to_string(), expects, put }
     }
 }

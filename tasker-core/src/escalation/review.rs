@@ -74,11 +74,14 @@ pub(crate) fn may_settle(
         }
 }
 
-/// Whether a step has ended with a row of its log.
+/// Whether a step has ended with a row of its log, or has been undone.
 pub(crate) const fn ends_step(what: &Occurrence) -> bool {
     matches!(
         what,
-        Occurrence::Completed { .. } | Occurrence::Failed { next: AfterFailure::GiveUp, .. }
+        Occurrence::Completed { .. }
+            | Occurrence::Failed { next: AfterFailure::GiveUp, .. }
+            | Occurrence::Compensated
+            | Occurrence::CompensationFailed { next: AfterFailure::GiveUp, .. }
     )
 }
 

@@ -136,6 +136,8 @@ impl Snapshot {
     }
 
     fn cancel_steps(&mut self) {
+        // It did not end although a step failed; and a step may have ended while it was cancelled.
+        self.degraded = false;
         for step in &mut self.steps {
             step.taken = false;
             if !step.state.is_terminal() {

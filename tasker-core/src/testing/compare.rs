@@ -5,7 +5,7 @@
 //! [`MemoryStore`](crate::MemoryStore)) keeps another contract. The calls follow from a seed, so
 //! every difference can be seen again.
 
-mod dice;
+pub(super) mod dice;
 mod seen;
 
 use std::collections::BTreeSet;

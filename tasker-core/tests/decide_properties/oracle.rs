@@ -341,7 +341,7 @@ impl Task<'_> {
         View {
             steps: all().map(|step| self.step_view(step)).collect(),
             failed: all().any(fatal),
-            degraded: all().any(degraded),
+            degraded: !self.cancelled && all().any(degraded),
             ended: all().all(over),
             lost: self.lost,
             undoing: self.undoing,

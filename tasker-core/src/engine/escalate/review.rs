@@ -47,7 +47,7 @@ impl Shared {
                 None => (Vec::new(), None),
             };
             let looks_on = !changes.is_empty();
-            changes.extend(set(task, alarm, next_check));
+            changes.extend(set(task, stored.is_some(), alarm, next_check));
             if self.write(changes).await? {
                 return Ok(if looks_on { Some(Duration::ZERO) } else { next_check });
             }
@@ -110,16 +110,19 @@ impl Shared {
     }
 }
 
-/// Sets the alarm of a task, or deletes it if there is nothing more to see.
+/// Sets the alarm of a task, or puts it away if there is nothing more to see; nothing is kept of a
+/// task that is not stored any more.
 fn set(
     task: TaskId,
+    is_stored: bool,
     alarm: Option<Document>,
     next_check: Option<Duration>,
 ) -> Option<DocumentChange> {
     if alarm.is_none() && next_check.is_none() {
         return None;
     }
-    let body: Option<Alarm> = alarm.as_ref().and_then(|alarm| alarm.body.to().ok());
+    let known = alarm.as_ref().filter(|_| is_stored);
+    let body: Option<Alarm> = known.and_then(|alarm| alarm.body.to().ok());
     let version = alarm.map(|alarm| alarm.version);
     Some(body.unwrap_or_default().armed(task, version, next_check))
 }

@@ -54,6 +54,11 @@ impl Allowance {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
+    #[cfg(feature = "testing")]
+    pub(super) const fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
     pub(super) const fn has_free(&self) -> bool {
         self.in_flight < self.most
     }

@@ -15,26 +15,26 @@ use crate::store::{
 use crate::{ActionKind, Json, StepIndex, TaskState};
 
 /// An xorshift generator: no dependency, and the same choices everywhere.
-pub(super) struct Dice(u64);
+pub(in crate::testing) struct Dice(u64);
 
 impl Dice {
-    pub(super) const fn new(seed: u64) -> Self {
+    pub(in crate::testing) const fn new(seed: u64) -> Self {
         // Spread over all bits; zero would stay zero.
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    pub(super) const fn below(&mut self, sides: usize) -> usize {
+    pub(in crate::testing) const fn below(&mut self, sides: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         ((self.0 >> 11) % sides as u64) as usize
     }
 
-    pub(super) const fn chance(&mut self, percent: usize) -> bool {
+    pub(in crate::testing) const fn chance(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
 
-    pub(super) fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
+    pub(in crate::testing) fn pick<T: Copy>(&mut self, from: &[T]) -> Option<T> {
         from.get(self.below(from.len().max(1))).copied()
     }
 
