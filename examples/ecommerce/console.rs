@@ -140,8 +140,8 @@ fn narrate_one(event: &Event) {
 
 /// Writes to the log what needs a person: at least once, whatever crashes.
 ///
-/// At level `ERROR`, but for what is over, and for a customer whose order is refused: whatever a handler calls permanent
-/// is the answer to a question, not a fault.
+/// At level `ERROR`, but for what is over, and for a customer whose order is refused: whatever a
+/// handler calls permanent is the answer to a question, not a fault.
 pub(crate) fn escalations() -> impl EscalationSink {
     sink_fn("log", async |escalation: Escalation| {
         let task = escalation.incident.task().map(tracing::field::display);

@@ -67,7 +67,7 @@ pub(crate) fn may_settle(
             // A failed task needs a person, however late it is.
             Then::Keep | Then::Queue { .. } | Then::Hold { .. } => false,
             Then::End { state: TaskState::Error, .. } => false,
-            Then::End { state: TaskState::Complete, .. } => {
+            Then::End { state: TaskState::Complete | TaskState::Compensated } => {
                 task.template().deadline().is_some_and(late)
             }
             Then::End { .. } => true,
@@ -152,8 +152,11 @@ fn answer(
             let undoes = |row: &Recorded, operation: &Operation| {
                 row.at >= raised.created_at && operation.after.state == TaskState::Compensating
             };
-            // A task that is complete went on without the step: its failure is worth a look still.
-            let ended = || ended().filter(|_| stored.state != TaskState::Complete);
+            // A task that went on without the step, or was undone by itself, has not what it was
+            // submitted for: that wants looking at still.
+            let given_up =
+                matches!(stored.state, TaskState::Cancelled | TaskState::ResolvedManually);
+            let ended = || ended().filter(|_| given_up);
             acted.or_else(|| by_operation(stored, undoes)).or_else(ended)
         }
         Incident::CompensationFailed { step, .. } => {

@@ -182,16 +182,32 @@ fn undone(store: &Arc<dyn StateStore>, pager: &Pager) -> Tasker {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_undone_needs_nobody() {
+async fn a_step_whose_failure_was_undone_needs_somebody_still() {
     let pager = Pager::new("pager", Mood::Well);
     let tasker = undone(&memory(), &pager);
     let worker = tasker.worker().start();
     let id = submit(&tasker, "order").await;
     assert_eq!(tasker.wait(id, LONG).await.unwrap().state, TaskState::Compensated);
     tokio::time::sleep(MINUTE).await;
-    let why = "the task has ended (compensated)";
-    assert_eq!(settled(&tasker).await, [("step_failed", by("tasker", why))]);
+    assert_eq!(settled(&tasker).await, [("step_failed", None)]);
+    tasker.retry(id, &Operator::new("ada", "the customer has another card")).await.unwrap();
+    tasker.wait(id, LONG).await.unwrap();
+    let ada = by("ada", "the customer has another card");
+    assert_eq!(settled(&tasker).await, [("step_failed", ada), ("step_failed", None)]);
     worker.shutdown(LONG).await;
+}
+
+/// A task whose step takes ten minutes, and is to end within one.
+fn late(store: &Arc<dyn StateStore>, pager: &Pager) -> Tasker {
+    let step = StepTemplate::new("wait").timeout(LONG).expected_within(MINUTE);
+    let template = TaskTemplate::builder("order").step(step).build().unwrap();
+    let wait = step_fn(|_: StepContext| async {
+        tokio::time::sleep(10 * MINUTE).await;
+        Ok(())
+    });
+    let builder = Tasker::builder_on(store.clone());
+    let builder = builder.register(Workflow::new(template).step("wait", wait));
+    builder.escalate_to(pager.clone()).build().unwrap()
 }
 
 /// Whatever call fails, nobody is left with an escalation that is over.
@@ -203,11 +219,11 @@ async fn a_store_that_fails_at_any_call_leaves_nothing_open() {
             store.fail_call(call, loss);
             let pager = Pager::new("pager", Mood::Well);
             let shared: Arc<dyn StateStore> = Arc::new(store.clone());
-            let tasker = undone(&shared, &pager);
+            let tasker = late(&shared, &pager);
             let worker = tasker.worker().start();
             let request = || TaskRequest::new("order", &"").unwrap().idempotency_key("one");
             while tasker.submit(request()).await.is_err() {}
-            tokio::time::sleep(CLAIM_OVER * 4).await;
+            tokio::time::sleep(30 * MINUTE).await;
             let scene = format!("call {call}, {loss:?}");
             assert_eq!(store.failures(), 1, "{scene}");
             let escalation = only(&tasker).await;
