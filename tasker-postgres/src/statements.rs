@@ -34,14 +34,14 @@ macro_rules! statements {
 
 statements! {
     announce begin begin_step claim commit create delete_ended delete_news delete_offers
-    delete_queue find find_degraded find_exceptional hold_offers insert_documents insert_history insert_news
-    insert_offers insert_queue insert_template is_same_step list_documents list_documents_in_state
-    load lock_author lock_lost_worker lock_offers lock_owners lock_queue lock_tasks lock_worker
-    mark_touched mark_waiting notify prune renew retire_unknown select_documents
-    select_documents_due select_ended select_existing select_held_offers select_history
-    select_offered select_others select_owned select_present select_tasks select_template
-    select_template_key set_aside set_offer_aside take_over try_retention update_tasks
-    write_document
+    delete_queue find find_degraded find_exceptional hold_offers insert_documents insert_history
+    insert_news insert_offers insert_queue insert_template is_same_step list_documents
+    list_documents_in_state load lock_author lock_lost_worker lock_offers lock_owners lock_queue
+    lock_tasks lock_worker mark_touched mark_waiting notify prune renew retire_unknown
+    select_documents select_documents_due select_ended select_existing select_held_offers
+    select_history select_offered select_others select_owned select_present select_tasks
+    select_template select_template_key set_aside set_offer_aside take_over try_retention
+    update_tasks write_document
 }
 
 /// A name as an identifier, whatever it contains.
