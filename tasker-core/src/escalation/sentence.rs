@@ -34,7 +34,8 @@ impl fmt::Display for Escalation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.say_what(f)?;
         match &self.resolved {
-            Some(SeenTo { by, note, .. }) => write!(f, "; resolved by {by}: {note}"),
+            // What a person wrote may be for no log; whoever wants it has the field.
+            Some(SeenTo { by, .. }) => write!(f, "; resolved by {by}"),
             None => Ok(()),
         }
     }
