@@ -146,12 +146,17 @@ impl Held {
     }
 
     /// Whether a step may wait in memory for its turn: a moment long, from the first time that it
-    /// asks.
+    /// asks, and as long as others of its task run.
     ///
     /// Where calls are quick it has its turn before it could have been set aside and claimed again.
+    /// Nor can it be set aside without the others: it would have no turn until the last has ended.
     pub(super) fn is_patient(&mut self) -> bool {
         let now = Instant::now();
-        now < *self.patient_until.get_or_insert(now + PATIENCE)
+        let until = self.patient_until.get_or_insert(now + PATIENCE);
+        if !self.attempts.is_empty() && *until <= now {
+            *until = now + PATIENCE;
+        }
+        now < *until
     }
 
     /// Whether a step that waits for a slot may be offered.

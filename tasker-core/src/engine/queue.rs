@@ -14,6 +14,9 @@ use crate::TaskId;
 use crate::decide;
 use crate::snapshot::Want;
 
+/// The most steps that are looked at, of those that wait for a slot, for some to offer.
+const LOOKS: usize = 128;
+
 impl Owner {
     /// Starts as many queued steps as there are slots.
     pub(super) fn start(&mut self) {
@@ -102,17 +105,21 @@ impl Owner {
     /// Offers steps that wait for a slot to workers that have one.
     fn offer_excess(&mut self) {
         let spare = self.core.others_spare.load(Ordering::Relaxed);
-        let room = spare.saturating_sub(self.offered).min(self.queue.len());
-        for _ in 0..room {
-            // The last in the queue would wait longest.
-            let Some((task, step, whose)) = self.queue.pop_back() else { return };
-            match (whose, self.held.get_mut(&task)) {
-                (Whose::Mine, Some(held)) if held.may_offer(step) => {
-                    held.offer(step);
-                    self.offered += 1;
-                    self.decide_on(task);
-                }
-                (Whose::Mine | Whose::Theirs, _) => self.queue.push_front((task, step, whose)),
+        let mut room = spare.saturating_sub(self.offered);
+        // The last in the queue would wait longest. What is not offered keeps its place there.
+        let (last, most) = (self.queue.len(), self.queue.len().min(LOOKS));
+        for at in (last - most..last).rev() {
+            if room == 0 {
+                return;
+            }
+            let (task, step, whose) = self.queue[at];
+            let held = self.held.get_mut(&task).filter(|_| whose == Whose::Mine);
+            if let Some(held) = held.filter(|held| held.may_offer(step)) {
+                held.offer(step);
+                self.queue.remove(at);
+                self.offered += 1;
+                room -= 1;
+                self.decide_on(task);
             }
         }
     }

@@ -13,3 +13,4 @@ mod parts;
 mod siblings;
 mod strangers;
 mod trouble;
+mod turns;
