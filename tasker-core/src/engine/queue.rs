@@ -38,6 +38,8 @@ impl Owner {
             let Some(held) = held else { continue };
             if whose == Whose::Mine && (held.snapshot.has_failed() || self.stopping) {
                 held.snapshot.give_back(step);
+                // Its siblings may run for long, and nothing more of it begins.
+                held.place = None;
                 self.decide_on(task);
                 continue;
             }
