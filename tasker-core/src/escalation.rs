@@ -201,6 +201,9 @@ impl TaskChange {
     /// Makes somebody look at what was raised for the task, should who wrote the change not live to
     /// do so.
     pub(crate) fn notice(&self) -> Option<DocumentChange> {
+        if !self.review {
+            return None;
+        }
         let id = self.task;
         // No row and no version comes twice.
         let key = match (self.rows.last(), &self.assumes) {
@@ -210,7 +213,7 @@ impl TaskChange {
             }
             (None, Assumption::OfferHeld { step, seq }) => format!("{id}/{}/{seq}", step.0),
         };
-        self.review.then(|| notice(key))
+        Some(notice(key))
     }
 }
 
