@@ -61,21 +61,8 @@ impl Gateway {
 mod tests {
     #![allow(clippy::expect_used, clippy::unwrap_used)]
 
-    use std::time::Duration;
-
+    use super::super::tests::{PRICE, gateway, token};
     use super::*;
-    use crate::checkout::PaymentToken;
-
-    const PRICE: Money = Money::from_cents(10_000);
-
-    fn token(text: &str) -> PaymentToken {
-        serde_json::from_value(text.into()).expect("a token")
-    }
-
-    async fn gateway(folder: &tempfile::TempDir) -> Gateway {
-        let ledger = folder.path().join("gateway.db");
-        Gateway::open(&ledger, Duration::ZERO).await.expect("a ledger")
-    }
 
     /// What the ledger holds under `key`: state, captures, refunds.
     async fn payment(gateway: &Gateway) -> (String, i64, i64) {
