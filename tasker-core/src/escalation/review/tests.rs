@@ -17,6 +17,22 @@ struct Story {
     task: StoredTask,
 }
 
+/// What was raised in minute 5.
+fn raised(incident: &Incident, key: String) -> Document {
+    let change = incident.raise(key);
+    let put = change.put.unwrap();
+    Document {
+        collection: Collection::Escalation,
+        key: change.key,
+        version: 1,
+        state: put.state,
+        due_at: None,
+        body: put.body,
+        created_at: at(5),
+        written_at: at(5),
+    }
+}
+
 impl Story {
     fn new() -> Self {
         let step = |name| StepTemplate::new(name).expected_within(Duration::from_secs(60));
@@ -82,18 +98,7 @@ impl Story {
 
     /// Who resolves what was raised in minute 5, and why.
     fn answer(&self, key: &str, incident: &Incident) -> Option<(String, String)> {
-        let change = incident.raise(format!("{}/{key}", self.task.id));
-        let put = change.put.unwrap();
-        let document = Document {
-            collection: Collection::Escalation,
-            key: change.key,
-            version: 1,
-            state: put.state,
-            due_at: None,
-            body: put.body,
-            created_at: at(5),
-            written_at: at(5),
-        };
+        let document = raised(incident, format!("{}/{key}", self.task.id));
         answer(&document, incident, &self.task, &Snapshot::replay(&self.task))
     }
 
@@ -228,18 +233,7 @@ fn what_somebody_resolved_is_left() {
     let mut story = Story::new();
     story.task.state = TaskState::Complete;
     let incident = Incident::TaskOverdue { task: story.task.id, deadline: Duration::from_secs(60) };
-    let change = incident.raise(deadline_key(story.task.id));
-    let put = change.put.unwrap();
-    let mut document = Document {
-        collection: Collection::Escalation,
-        key: change.key,
-        version: 1,
-        state: put.state,
-        due_at: None,
-        body: put.body,
-        created_at: at(5),
-        written_at: at(5),
-    };
+    let mut document = raised(&incident, deadline_key(story.task.id));
     let look = |document: &Document| {
         let raised = Documents { now: at(9), found: vec![document.clone()] };
         review(&story.task, Alarm::default(), &raised).changes
