@@ -193,8 +193,8 @@ impl TaskChange {
         raised.chain(self.notice()).collect()
     }
 
-    /// Whether there are any, so that somebody has something to look at.
-    pub(crate) fn has_documents(&self) -> bool {
+    /// Whether there are [any](Self::documents), so that somebody has something to look at.
+    pub fn has_documents(&self) -> bool {
         self.review || self.rows.iter().any(|row| incident(self.task, row).is_some())
     }
 

@@ -43,7 +43,7 @@ impl Work for Commit {
 
     async fn run(self, session: &mut Session<'_>) -> Result<Committed, Fault> {
         let Self { author, changes } = self;
-        let raises = changes.iter().any(|change| !change.documents().is_empty());
+        let raises = changes.iter().any(TaskChange::has_documents);
         let committed = match raises {
             false => at_once(session, &author, &changes).await?,
             true => raising(session, &author, &changes).await?,
